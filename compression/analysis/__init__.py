@@ -1,0 +1,1 @@
+"""From cells to a table: aggregation over seeds, paired comparison, plots."""

@@ -1,0 +1,1 @@
+"""Encoder shapes: presets, students built from a teacher, checkpoint folders."""

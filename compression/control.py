@@ -1,0 +1,43 @@
+"""What a long computation is given from outside: where to report progress, and whether to stop."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from compression.errors import Interrupted
+
+
+class Progress:
+    """Receives progress; this base ignores it. The command line draws a bar, the tasks layer logs to MLflow."""
+
+    def start(self, description: str, total: int, *, unit: str = "step", done: int = 0) -> None:
+        """Begin a phase of `total` units, `done` of which were finished by an earlier, interrupted attempt."""
+
+    def advance(self, amount: int = 1, *, tokens: int = 0) -> None:
+        """Report `amount` more units done, over `tokens` real (not padding) tokens."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Report measured values at a step; the same step may come again after a resume."""
+
+    def finish(self) -> None:
+        """End the current phase."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """The handle that a stage passes down to whatever runs long.
+
+    Example:
+        >>> Control().check()  # nobody asked to stop
+    """
+
+    progress: Progress = field(default_factory=Progress)
+    should_stop: Callable[[], bool] = lambda: False
+
+    def check(self) -> None:
+        """Raise when a stop was asked for. Call it between steps, at least twice a second.
+
+        Raises:
+            Interrupted: a stop was asked for.
+        """
+        if self.should_stop():
+            raise Interrupted("stopped on request")

@@ -1,0 +1,1 @@
+"""Text tasks: GLUE and a user's own files, checked, split, tokenised and batched by length."""

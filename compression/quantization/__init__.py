@@ -1,0 +1,1 @@
+"""Quantisation: smaller number formats that are stored small and run on integer kernels."""

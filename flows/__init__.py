@@ -1,0 +1,1 @@
+"""From a study file to an ablation table: study spec, graph, Prefect flow, report and command line."""

@@ -1,0 +1,96 @@
+"""The contract of a stage: what it is given, what it leaves behind, and what may come before it.
+
+A stage is pure: its product depends on nothing but the request. It writes its product into `request.output`, may keep
+resumable state in `request.work` (which survives a killed attempt), and returns a small summary.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from compression.configuration import Config
+from compression.control import Control
+from compression.data.config import TaskConfig
+from compression.runtime import Runtime
+
+Product = Literal["encoder", "classifier", "quantized", "evaluation"]
+
+
+@dataclass(frozen=True)
+class StageRequest:
+    """One execution of one stage.
+
+    Attributes:
+        config: the stage's resolved configuration.
+        inputs: role -> folder of the input; `model` is the chain's own checkpoint, `encoder` the pretrained encoder,
+            `teacher` the fine-tuned teacher.
+        output: empty folder that becomes the artifact.
+        work: folder that survives a killed attempt of the same stage; removed after success.
+        task: the task, for stages that use one.
+        data_folder: root of relative data files.
+        seed: seed of every random choice.
+        runtime: device, precision and threads.
+        control: progress and stop requests.
+    """
+
+    config: Any
+    inputs: Mapping[str, Path]
+    output: Path
+    work: Path
+    task: TaskConfig | None = None
+    data_folder: Path | None = None
+    seed: int = 0
+    runtime: Runtime = field(default_factory=Runtime)
+    control: Control = field(default_factory=Control)
+
+
+class Stage(ABC):
+    """One kind of stage. Subclasses import torch and transformers inside `run` only: `plan` needs just the class.
+
+    Attributes:
+        kind: name in study files.
+        version: raise it when the meaning of a configuration changes without its code.
+        config_model: the configuration.
+        accepts: products that may come directly before it in a chain.
+        produces: what it leaves behind.
+        splits: data splits whose content enters the cache key.
+        uses_seed: whether the seed changes the product.
+        resource: `training` stages take a slot of the machine; `measurement` stages want it for themselves.
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    config_model: ClassVar[type[Config]]
+    accepts: ClassVar[frozenset[Product]]
+    produces: ClassVar[Product]
+    splits: ClassVar[tuple[Literal["train", "selection", "evaluation"], ...]] = ()
+    uses_seed: ClassVar[bool] = False
+    resource: ClassVar[Literal["light", "training", "measurement"]] = "light"
+
+    def roles(self, config: Any) -> tuple[str, ...]:
+        """Inputs besides the chain's own: `encoder` (pretrained encoder), `teacher` (fine-tuned teacher).
+
+        Args:
+            config: the stage's resolved configuration.
+
+        Returns:
+            Role names; `model` is always given when the chain has something before this stage.
+        """
+        return ()
+
+    @abstractmethod
+    def run(self, request: StageRequest) -> dict[str, Any]:
+        """Do the work.
+
+        Args:
+            request: inputs, configuration and folders.
+
+        Returns:
+            Summary that travels with the artifact's reference: JSON values only, a few kilobytes at most.
+
+        Raises:
+            UserError: something that the user can mend.
+            Interrupted: a stop was asked for; the work folder can be resumed from.
+        """

@@ -1,4 +1,4 @@
-"""The machine that a stage runs on: device, precision, threads. Found without importing torch, so that `plan` is quick."""
+"""The machine a stage runs on: device, precision, threads. Found without importing torch, so that `plan` is quick."""
 
 import ctypes
 import importlib.metadata

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes of a BERT encoder: layers, hidden size, attention heads a layer, feed-forward width, and the paper that uses it."""
+    """Sizes of a BERT encoder (heads a layer, feed-forward width) and the paper that uses it."""
 
     layers: int
     hidden_size: int

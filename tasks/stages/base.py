@@ -29,7 +29,7 @@ class StageRequest:
         output: empty folder that becomes the artifact.
         work: folder that survives a killed attempt of the same stage; removed after success.
         task: the task, for stages that use one.
-        data_folder: root of relative data files.
+        roots: folders that relative data files may lie in.
         seed: seed of every random choice.
         runtime: device, precision and threads.
         control: progress and stop requests.
@@ -40,7 +40,7 @@ class StageRequest:
     output: Path
     work: Path
     task: TaskConfig | None = None
-    data_folder: Path | None = None
+    roots: tuple[Path, ...] = ()
     seed: int = 0
     runtime: Runtime = field(default_factory=Runtime)
     control: Control = field(default_factory=Control)

@@ -1,0 +1,173 @@
+"""Running one stage for real: machine slot, folders, progress, MLflow run, and the product into the store."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from compression.configuration import Config
+from compression.control import Control
+from compression.errors import Interrupted, UserError
+from tasks import stopping
+from tasks.artifact_store import ArtifactReference, ArtifactStore
+from tasks.invocation import StageInvocation
+from tasks.locks import machine_slot
+from tasks.progress import StageProgress
+from tasks.settings import Settings
+from tasks.stages.base import StageRequest
+
+if TYPE_CHECKING:
+    from tasks.tracking import StageRun
+
+_STOP_GRACE_SECONDS = 30.0
+
+
+class Execution(Config):
+    """Who runs a stage: names and run ids for the record, none of which the product depends on."""
+
+    study: str = Field(description="Name of the study")
+    study_run: str | None = Field(None, description="MLflow run of this execution of the study; none is logged when absent")
+    variant: str = Field("", description="First variant that uses the stage")
+    prefect_run: str = Field("", description="Prefect flow run")
+
+
+def run_stage(invocation: StageInvocation, execution: Execution, settings: Settings) -> ArtifactReference:
+    """Run a stage in this process and store its product.
+
+    Args:
+        invocation: the stage and its inputs.
+        execution: for which study, and where it is logged.
+        settings: store, slots and runtime.
+
+    Returns:
+        Reference to the stored product.
+
+    Raises:
+        UserError: something the user can mend; the message starts with the stage's label.
+        Interrupted: a stop was asked for; what is needed to resume is kept.
+    """
+    stage, runtime, store = invocation.stage, settings.runtime(), ArtifactStore(settings.store_folder)
+    key = invocation.key(runtime)
+    with _slot(invocation, settings), _tracked(invocation, execution, settings, key) as run:
+        work = settings.home_folder / "work" / key
+        work.mkdir(parents=True, exist_ok=True)
+        output = store.new_folder()
+        progress = StageProgress(invocation.label, run.log if run else lambda _step, _metrics: None)
+        request = StageRequest(
+            config=stage.config_model.model_validate(invocation.config),
+            inputs={role: given.locate(store) for role, given in invocation.inputs.items()},
+            output=output,
+            work=work,
+            task=invocation.task,
+            roots=invocation.roots,
+            seed=invocation.seed or 0,
+            runtime=runtime,
+            control=Control(progress, stopping.stop_requested),
+        )
+        started = time.monotonic()
+        try:
+            with stopping.stopping_between_steps():
+                meta = stage.run(request)
+        except BaseException:
+            shutil.rmtree(output, ignore_errors=True)
+            raise
+        finally:
+            progress.finish()
+        meta = {**meta, "seconds": round(time.monotonic() - started, 3)}
+        digest, size = store.put(output)
+        reference = ArtifactReference(stage=stage.kind, key=key, digest=digest, size=size, meta=meta)
+        if run:
+            run.finish(meta, digest=digest, uri=store.folder(digest).as_uri())
+        shutil.rmtree(work, ignore_errors=True)
+    return reference
+
+
+def _slot(invocation: StageInvocation, settings: Settings) -> AbstractContextManager[None]:
+    resource = invocation.stage.resource
+    if resource == "light":
+        return nullcontext()
+    return machine_slot(
+        settings.lock_folder,
+        settings.runtime().device,
+        settings.workers,
+        exclusive=resource == "measurement",
+        check=Control(should_stop=stopping.stop_requested).check,
+    )
+
+
+def _tracked(
+    invocation: StageInvocation, execution: Execution, settings: Settings, key: str
+) -> "AbstractContextManager[StageRun | None]":
+    if execution.study_run is None:
+        return nullcontext()
+    from tasks.tracking import Tracker
+
+    raise RuntimeError(Tracker)
+
+
+def run_in_process(invocation: StageInvocation, execution: Execution, settings: Settings) -> ArtifactReference:
+    """Run a stage in a process of its own, so that several can run side by side without sharing torch's generator.
+
+    The child gets its share of the cores, is told to stop when this process is, and ends when this process dies.
+
+    Args:
+        invocation: see `run_stage`.
+        execution: see `run_stage`.
+        settings: see `run_stage`.
+
+    Returns:
+        See `run_stage`.
+
+    Raises:
+        UserError: the child's own message.
+        Interrupted: a stop was asked for.
+        RuntimeError: the child died, for example for lack of memory.
+    """
+    order = {
+        "invocation": invocation.model_dump(mode="json"),
+        "execution": execution.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json"),
+        "parent": os.getpid(),
+    }
+    environment = {**os.environ, "OMP_NUM_THREADS": str(settings.runtime().threads)}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tasks.stage_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+        start_new_session=True,  # a terminal's Ctrl-C reaches us alone, and we pass it on once
+    )
+    answer = _talk(child, json.dumps(order))
+    outcome: dict[str, Any] = json.loads(answer) if answer.strip() else {}
+    if "reference" in outcome:
+        return ArtifactReference.model_validate(outcome["reference"])
+    if outcome.get("interrupted"):
+        raise Interrupted("stopped on request")
+    if "user_error" in outcome:
+        raise UserError(outcome["user_error"])
+    cause = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
+    raise RuntimeError(f"{invocation.label}: the stage's process died ({cause})")
+
+
+def _talk(child: "subprocess.Popen[str]", order: str) -> str:
+    """Send the order, wait for the answer, pass a stop request on."""
+    given: str | None = order
+    stopping_since: float | None = None
+    while True:
+        try:
+            return child.communicate(given, timeout=0.2)[0]
+        except subprocess.TimeoutExpired:
+            given = None
+        if stopping.stop_requested():
+            if stopping_since is None:
+                stopping_since = time.monotonic()
+                child.terminate()
+            elif time.monotonic() - stopping_since > _STOP_GRACE_SECONDS:
+                child.kill()

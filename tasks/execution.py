@@ -32,7 +32,9 @@ class Execution(Config):
     """Who runs a stage: names and run ids for the record, none of which the product depends on."""
 
     study: str = Field(description="Name of the study")
-    study_run: str | None = Field(None, description="MLflow run of this execution of the study; none is logged when absent")
+    study_run: str | None = Field(
+        None, description="MLflow run of this execution of the study; none is logged when absent"
+    )
     variant: str = Field("", description="First variant that uses the stage")
     prefect_run: str = Field("", description="Prefect flow run")
 
@@ -106,9 +108,25 @@ def _tracked(
 ) -> "AbstractContextManager[StageRun | None]":
     if execution.study_run is None:
         return nullcontext()
-    from tasks.tracking import Tracker
+    from tasks.tracking import DatasetUse, Tracker
 
-    raise RuntimeError(Tracker)
+    stage, task = invocation.stage, invocation.task
+    tags = {"variant": execution.variant, "prefect.flow_run_id": execution.prefect_run}
+    if task is not None:
+        tags["task"] = task.name
+    if invocation.seed is not None:
+        tags["seed"] = str(invocation.seed)
+    return Tracker(settings.tracking_uri, None, execution.study, study_run=execution.study_run).stage_run(
+        stage.kind,
+        key,
+        name=invocation.label,
+        params=invocation.config,
+        tags=tags,
+        dataset=DatasetUse(task.name, invocation.data or "", context=stage.kind) if task else None,
+        checkpoint=stage.produces != "evaluation",
+        # The monitor's own thread would disturb a latency measurement.
+        system_metrics=stage.resource == "training",
+    )
 
 
 def run_in_process(invocation: StageInvocation, execution: Execution, settings: Settings) -> ArtifactReference:

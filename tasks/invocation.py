@@ -150,7 +150,7 @@ def load_stage(implementation: str) -> Stage:
     Returns:
         An instance.
     """
-    module, name = implementation.split(":")
+    module, _, name = implementation.partition(":")
     stage: Stage = getattr(import_module(module), name)()
     return stage
 
@@ -158,5 +158,5 @@ def load_stage(implementation: str) -> Stage:
 @cache
 def _code(implementation: str) -> dict[str, str]:
     """Source fingerprint of a stage; one reading a process, as code in memory does not change either."""
-    module = implementation.split(":")[0]
-    return module_hashes(module, (*PACKAGES, module.split(".")[0]))
+    module = implementation.partition(":")[0]
+    return module_hashes(module, (*PACKAGES, module.partition(".")[0]))

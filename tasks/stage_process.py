@@ -1,4 +1,4 @@
-"""The process of one stage: `python -m tasks.stage_process`, an order on standard input, an answer on standard output."""
+"""The process of one stage: `python -m tasks.stage_process`, order on standard input, answer on standard output."""
 
 import ctypes
 import json

@@ -1,10 +1,16 @@
 """The base of every configuration model."""
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
     """An immutable configuration: unknown fields are refused, defaults are checked, infinities are not numbers.
+
+    Attributes:
+        alternatives: fields of which exactly one is given. Where study files merge two mappings of this model, the later
+            choice replaces the earlier mapping instead of joining it.
 
     Example:
         >>> class Example(Config):
@@ -14,3 +20,5 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    alternatives: ClassVar[tuple[str, ...]] = ()

@@ -1,11 +1,12 @@
 """Where a student's shape and first weights come from."""
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from compression.architecture.presets import PRESETS
 from compression.configuration import Config
+from compression.errors import did_you_mean
 
 LayerIndex = Annotated[int, Field(ge=0)]
 
@@ -21,6 +22,8 @@ class StudentConfig(Config):
         >>> StudentConfig.model_validate("tinybert-4l-312").preset
         'tinybert-4l-312'
     """
+
+    alternatives: ClassVar[tuple[str, ...]] = ("preset", "layers")
 
     preset: str | None = Field(None, description=f"Named shape with random weights: {', '.join(PRESETS)}")
     layers: tuple[LayerIndex, ...] | None = Field(
@@ -39,7 +42,8 @@ class StudentConfig(Config):
         if (self.preset is None) == (self.layers is None):
             raise ValueError("a student needs either `preset` or `layers`")
         if self.preset is not None and self.preset not in PRESETS:
-            raise ValueError(f"unknown preset {self.preset!r}; allowed: {', '.join(PRESETS)}")
+            near = did_you_mean(self.preset, PRESETS)
+            raise ValueError(f"unknown preset {self.preset!r}; allowed: {', '.join(PRESETS)}{near}")
         if self.layers is not None and list(self.layers) != sorted(set(self.layers)):
             raise ValueError(f"layers {list(self.layers)} must ascend without repetition")
         return self

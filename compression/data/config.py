@@ -1,14 +1,19 @@
 """What a task is: where its rows come from, how they are split, and what is predicted."""
 
+from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from compression.configuration import Config
 from compression.data.glue import GLUE_TASKS
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+
+FILE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+_FILES_ONLY = ("text", "label", "labels", "problem")
 
 
 class FilesConfig(Config):
@@ -22,6 +27,13 @@ class FilesConfig(Config):
     )
     evaluation: str | None = Field(None, description="File whose rows are reported; held out of train when absent")
     encoding: str = Field("utf-8", description="Text encoding of CSV, TSV and JSONL files")
+
+    @field_validator("train", "selection", "evaluation")
+    @classmethod
+    def _known_ending(cls, given: str | None) -> str | None:
+        if given is not None and PurePath(given).suffix.lower() not in FILE_ENDINGS:
+            raise ValueError(f"unknown kind of file {given!r}; its name must end in {', '.join(FILE_ENDINGS)}")
+        return given
 
 
 class TaskConfig(Config):
@@ -76,6 +88,34 @@ class TaskConfig(Config):
         ):
             given = {**given, "glue": given["name"]}
         return given
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_are_names(cls, given: object) -> object:
+        if not isinstance(given, list | tuple):
+            return given
+        if any(isinstance(label, bool) for label in given):
+            # YAML reads a bare yes or no as a truth value; the file's own spelling would be lost.
+            raise ValueError('labels that YAML reads as true or false must be quoted, for example ["no", "yes"]')
+        return tuple(str(label) if isinstance(label, int) else label for label in given)
+
+    @model_validator(mode="after")
+    def _columns_and_labels_agree(self) -> Self:
+        columns = (self.text,) if isinstance(self.text, str) else self.text
+        if len({*columns, self.label}) != len(columns) + 1:
+            raise ValueError(f"text and label columns must differ: {', '.join((*columns, self.label))}")
+        if self.labels is not None and len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"a label is listed twice: {', '.join(self.labels)}")
+        if self.labels is not None and self.problem == "regression":
+            raise ValueError("`labels` belongs to classification; leave it out for regression")
+        return self
+
+    @model_validator(mode="after")
+    def _glue_brings_its_own_columns(self) -> Self:
+        own = [name for name in _FILES_ONLY if getattr(self, name) != type(self).model_fields[name].default]
+        if self.glue is not None and self.files is None and own:
+            raise ValueError(f"GLUE task {self.glue!r} brings its own columns and labels; leave out {', '.join(own)}")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -9,8 +9,8 @@ class Config(BaseModel):
     """An immutable configuration: unknown fields are refused, defaults are checked, infinities are not numbers.
 
     Attributes:
-        alternatives: fields of which exactly one is given. Where study files merge two mappings of this model, the later
-            choice replaces the earlier mapping instead of joining it.
+        alternatives: fields of which exactly one is given. Where a study file merges two mappings of this model, a
+            later choice replaces the earlier mapping instead of joining it.
 
     Example:
         >>> class Example(Config):

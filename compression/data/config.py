@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from compression.configuration import Config
 from compression.data.glue import GLUE_TASKS
+from compression.errors import did_you_mean
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
@@ -124,5 +125,6 @@ class TaskConfig(Config):
                 f"task {self.name!r} needs either `files` or the name of a GLUE task ({', '.join(GLUE_TASKS)})"
             )
         if self.glue is not None and self.glue not in GLUE_TASKS:
-            raise ValueError(f"unknown GLUE task {self.glue!r}; allowed: {', '.join(GLUE_TASKS)}")
+            near = did_you_mean(self.glue, GLUE_TASKS)
+            raise ValueError(f"unknown GLUE task {self.glue!r}; allowed: {', '.join(GLUE_TASKS)}{near}")
         return self

@@ -1,6 +1,5 @@
 """Checked rows: texts that a tokeniser can take, labels as class indices or numbers; problems told by row number."""
 
-import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compression.data.tables import SHOWN, Table
+from compression.errors import did_you_mean
 
 # Anything that is not white space, a control character or an invisible mark: BERT's tokenisers drop all those.
 _VISIBLE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060\ufeff]")
@@ -60,24 +60,6 @@ class Rows:
         )
 
 
-def nearest(given: str, allowed: Sequence[str]) -> str:
-    """End of a message that proposes the allowed name nearest to a wrong one.
-
-    Args:
-        given: the wrong name.
-        allowed: the right ones.
-
-    Returns:
-        The end of a sentence, empty when nothing is near.
-
-    Example:
-        >>> nearest("sentence1", ["sentence", "label"])
-        "; did you mean 'sentence'?"
-    """
-    close = difflib.get_close_matches(given, allowed, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def check_columns(table: Table, fields: dict[str, str]) -> list[str]:
     """Find columns that a file lacks.
 
@@ -94,7 +76,7 @@ def check_columns(table: Table, fields: dict[str, str]) -> list[str]:
     """
     problems = [
         f"{table.name}: no column {column!r} (field `{field}`); "
-        f"the file has {', '.join(table.names) or 'none'}{nearest(column, table.names)}"
+        f"the file has {', '.join(table.names) or 'none'}{did_you_mean(column, table.names)}"
         for column, field in fields.items()
         if column not in table.names
     ]
@@ -240,7 +222,7 @@ def class_indices(table: Table, column: str, labels: Sequence[str]) -> tuple[NDA
             unknown.setdefault(name, []).append(position)
     problems = [
         f"{table.name}: unknown label {name!r} in column {column!r} at {table.where(places)}; "
-        f"allowed: {_listed(labels)}{nearest(name, labels)}"
+        f"allowed: {_listed(labels)}{did_you_mean(name, labels)}"
         for name, places in list(unknown.items())[:SHOWN]
     ]
     if len(unknown) > SHOWN:

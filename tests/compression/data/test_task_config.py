@@ -35,7 +35,7 @@ def test_labels_may_be_integers_and_survive_a_round_trip():
         ({"files": {"train": "a.csv", "evaluation": "b"}}, "must end in"),
         ({"files": FILES, "glue": "sst2"}, "either `files` or"),
         ({}, "either `files` or"),
-        ({"glue": "sst3"}, "unknown GLUE task 'sst3'; allowed: cola"),
+        ({"glue": "sst3"}, "unknown GLUE task 'sst3'; allowed: cola.*; did you mean 'sst2'"),
         ({"glue": "sst2", "problem": "regression", "label": "x"}, "leave out label, problem"),
     ],
 )

@@ -1,0 +1,237 @@
+"""Checkpoints: ordinary folders of config, safetensors weights and tokenizer, that `from_pretrained` loads."""
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from compression.architecture.labels import label_fields
+from compression.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+Problem = Literal["classification", "regression"]
+
+_WEIGHTS, _SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
+_LAYER_KEY = re.compile(r"(^|\.)layer\.\d+\.")
+# Written by transformers about where a tokenizer was read from; not a property of the tokenizer.
+_PROVENANCE = ("is_local", "local_files_only", "name_or_path")
+
+
+def load_encoder_config(folder: Path) -> "PretrainedConfig":
+    """Read the architecture of a model folder.
+
+    Args:
+        folder: model folder.
+
+    Returns:
+        The transformers configuration.
+
+    Raises:
+        CheckpointError: the folder or its `config.json` is missing, damaged or of an unknown architecture.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"model folder {folder} does not exist")
+    path = folder / "config.json"
+    try:
+        declared = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} is not a model folder: it has no config.json") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    if not isinstance(declared, dict) or "model_type" not in declared:
+        raise CheckpointError(f"{path} names no `model_type`: not a transformers model")
+    if "quantization_config" in declared:
+        raise CheckpointError(f"{folder} is a quantized model: it can be evaluated, but not trained or copied from")
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises whatever its config classes raise
+        raise CheckpointError(f"{path} cannot be read as a {declared['model_type']!r} model: {error}") from error
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Load the tokenizer of a model folder.
+
+    Args:
+        folder: model folder.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read, or it cannot pad.
+    """
+    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.txt").is_file():
+        raise CheckpointError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt")
+    try:
+        with _quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the Rust tokenizers raise bare Exception
+        raise CheckpointError(f"the tokenizer in {folder} cannot be read: {error}") from error
+    if tokenizer.pad_token_id is None:
+        raise CheckpointError(f"the tokenizer in {folder} has no padding token")
+    return tokenizer
+
+
+def load_classifier(
+    folder: Path, *, labels: tuple[str, ...] | None = None, problem: Problem = "classification", seed: int = 0
+) -> "PreTrainedModel":
+    """Load a sequence classifier in fp32, giving an encoder a fresh head when it has none of the right size.
+
+    Args:
+        folder: model folder with safetensors weights.
+        labels: label names in order of class index, empty for regression; None takes the folder's own head as it is.
+        problem: what the head predicts; used with `labels`.
+        seed: seed of a fresh head.
+
+    Returns:
+        The model in evaluation mode. Only a head (and the pooler of an encoder that was saved without one) is ever
+        initialised: encoder weights come from the folder or not at all.
+
+    Raises:
+        CheckpointError: the folder is missing, truncated, foreign, pickle-only, or lacks encoder weights.
+    """
+    config = load_encoder_config(folder)
+    _check_weights(folder)
+    if labels is not None:
+        for name, value in label_fields(labels, problem).items():
+            setattr(config, name, value)
+    try:
+        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # judged below, name by name
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise CheckpointError(f"{folder} cannot be loaded as a sequence classifier: {error}") from error
+    _check_report(folder, model, report, fresh_head_allowed=labels is not None)
+    return model.eval()
+
+
+def save_checkpoint(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Write a folder that `from_pretrained` loads; the same weights give the same bytes.
+
+    Args:
+        model: model to save; shared weights are stored once.
+        tokenizer: its tokenizer, saved without the padding and truncation that its last call left switched on.
+        folder: folder to write into, created when absent.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _quiet_transformers():
+        model.save_pretrained(folder)
+    clean = copy.deepcopy(tokenizer)
+    backend = getattr(clean, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_padding()
+        backend.no_truncation()
+    for name in _PROVENANCE:
+        clean.init_kwargs.pop(name, None)
+    clean.save_pretrained(folder)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of parameters, shared tensors counted once.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Number of scalar parameters, trainable or not.
+
+    Example:
+        >>> linear = nn.Linear(3, 2)
+        >>> count_parameters(nn.ModuleList([linear, linear]))
+        8
+    """
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _check_weights(folder: Path) -> None:
+    """Raise CheckpointError unless every weight file is present and whole."""
+    index = folder / _SHARD_INDEX
+    if index.is_file():
+        try:
+            files = sorted(
+                {folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+            )
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+            raise CheckpointError(f"{index} is damaged: {error}") from error
+    else:
+        files = [folder / _WEIGHTS]
+    for file in files:
+        if not file.is_file():
+            pickles = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
+            reason = (
+                f"only {', '.join(pickles)}, a pickle, which can run code when loaded and is never loaded here; "
+                "convert it to safetensors on a machine you can spare"
+                if pickles
+                else "no such file"
+            )
+            raise CheckpointError(f"{folder} lacks {file.name}: {reason}")
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file} is truncated or damaged: {error}") from error
+
+
+def _check_report(folder: Path, model: "PreTrainedModel", report: dict[str, Any], *, fresh_head_allowed: bool) -> None:
+    """Raise CheckpointError when more than a head was initialised, or when layers of the file were ignored."""
+    encoder_prefix = f"{model.base_model_prefix}."
+    pooler_prefix = f"{encoder_prefix}pooler."
+    missing = set(report["missing_keys"])
+    mismatched = {entry[0]: entry[1:] for entry in report["mismatched_keys"]}
+    head = {name for name in missing | set(mismatched) if not name.startswith(encoder_prefix)}
+    if head and not fresh_head_allowed:
+        raise CheckpointError(f"{folder} has no classification head that fits its config.json: {_some(head)}")
+    wrong = {name for name in mismatched if name.startswith(encoder_prefix)}
+    if wrong:
+        name = min(wrong)
+        stored, expected = (tuple(shape) for shape in mismatched[name])
+        raise CheckpointError(
+            f"{folder}: {name} has shape {stored}, but config.json asks for {expected} ({len(wrong)} such weights)"
+        )
+    lost = missing - head
+    if head:  # an encoder saved without its pooler, as masked language models are
+        lost = {name for name in lost if not name.startswith(pooler_prefix)}
+    if lost:
+        raise CheckpointError(f"{folder} lacks encoder weights: {_some(lost)}")
+    ignored = {name for name in report["unexpected_keys"] if _LAYER_KEY.search(name)}
+    if ignored:
+        raise CheckpointError(f"{folder} holds layers that its config.json does not declare: {_some(ignored)}")
+
+
+def _some(names: set[str]) -> str:
+    first = sorted(names)[:3]
+    return ", ".join(first) + (f" and {len(names) - len(first)} more" if len(names) > len(first) else "")
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep progress bars and load reports, which `_check_report` judges, off the terminal."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,49 @@
+"""Which stage may follow which."""
+
+from collections.abc import Mapping, Sequence
+
+from flows.study_errors import describe
+from tasks.stages.base import Product, Stage
+
+TEACHER_KIND = "finetune"
+LAST_KIND = "evaluate"
+
+
+def broken_rule(
+    chain: Sequence[tuple[str, bool]], *, finetuned: bool, registry: Mapping[str, Stage]
+) -> tuple[int, str] | None:
+    """Find the first stage that stands where it cannot.
+
+    Args:
+        chain: kind of each stage, and whether it is given a student of its own; the last is `evaluate`.
+        finetuned: whether chains start at a classifier, not at a pretrained encoder.
+        registry: stages by kind.
+
+    Returns:
+        Position of the stage and what is wrong, or None for a sound chain.
+
+    Example:
+        >>> from tasks.stages.registry import stages
+        >>> broken_rule([("finetune", False), ("evaluate", False)], finetuned=False, registry=stages())
+        >>> broken_rule([("quantize", False), ("evaluate", False)], finetuned=False, registry=stages())[1]
+        '`quantize` cannot follow the pretrained encoder; allowed: finetune, task_distill'
+    """
+    if len(chain) == 1 and not finetuned:
+        return 0, "an empty chain needs `teacher.finetuned: true`: a pretrained encoder cannot be evaluated"
+    product: Product = "classifier" if finetuned else "encoder"
+    before = "the fine-tuned teacher" if finetuned else "the pretrained encoder"
+    for position, (kind, has_student) in enumerate(chain):
+        stage = registry[kind]
+        first, last = position == 0, position == len(chain) - 1
+        if kind == LAST_KIND and not last:
+            return position, f"`{LAST_KIND}` ends a chain; nothing can follow it"
+        if has_student and not first:
+            return position, f"`{kind}` is given a student, which only the first stage of a chain can be"
+        if first and not has_student and kind != TEACHER_KIND and "student" in stage.config_model.model_fields:
+            return position, f"`{kind}` at the start of a chain needs a `student`"
+        start: Product = "encoder" if has_student else product
+        if start not in stage.accepts:
+            allowed = [name for name, other in registry.items() if start in other.accepts]
+            return position, describe(f"`{kind}` cannot follow {before}", allowed=allowed)
+        product, before = stage.produces, f"`{kind}`"
+    return None

@@ -1,0 +1,26 @@
+"""The stages that study files can name."""
+
+from functools import cache
+
+from tasks.stages.base import Stage
+
+
+@cache
+def stages() -> dict[str, Stage]:
+    """Every stage by its kind, in the order in which chains usually use them.
+
+    Importing a stage imports neither torch nor transformers: only running it does.
+
+    Returns:
+        Kind to stage. Shared: do not change it.
+
+    Example:
+        >>> list(stages())
+        ['finetune', 'task_distill', 'quantize', 'evaluate']
+    """
+    from tasks.stages.evaluate import Evaluate
+    from tasks.stages.finetune import Finetune
+    from tasks.stages.quantize import Quantize
+    from tasks.stages.task_distill import TaskDistill
+
+    return {stage.kind: stage for stage in (Finetune(), TaskDistill(), Quantize(), Evaluate())}

@@ -121,8 +121,9 @@ class TaskConfig(Config):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.glue is None) == (self.files is None):
+            near = did_you_mean(self.name, GLUE_TASKS) if self.files is None else ""
             raise ValueError(
-                f"task {self.name!r} needs either `files` or the name of a GLUE task ({', '.join(GLUE_TASKS)})"
+                f"task {self.name!r} needs either `files` or the name of a GLUE task ({', '.join(GLUE_TASKS)}){near}"
             )
         if self.glue is not None and self.glue not in GLUE_TASKS:
             near = did_you_mean(self.glue, GLUE_TASKS)

@@ -74,7 +74,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.txt").is_file():
         raise CheckpointError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt")
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the Rust tokenizers raise bare Exception
         raise CheckpointError(f"the tokenizer in {folder} cannot be read: {error}") from error
@@ -102,12 +102,12 @@ def load_classifier(
         CheckpointError: the folder is missing, truncated, foreign, pickle-only, or lacks encoder weights.
     """
     config = load_encoder_config(folder)
-    _check_weights(folder)
+    check_weights(folder)
     if labels is not None:
         for name, value in label_fields(labels, problem).items():
             setattr(config, name, value)
     try:
-        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 folder,
@@ -134,7 +134,7 @@ def save_checkpoint(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBas
         folder: folder to write into, created when absent.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _quiet_transformers():
+    with quiet_transformers():
         model.save_pretrained(folder)
     clean = copy.deepcopy(tokenizer)
     backend = getattr(clean, "backend_tokenizer", None)
@@ -163,8 +163,15 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _check_weights(folder: Path) -> None:
-    """Raise CheckpointError unless every weight file is present and whole."""
+def check_weights(folder: Path) -> None:
+    """Check that every weight file is there and whole, without reading the weights.
+
+    Args:
+        folder: model folder.
+
+    Raises:
+        CheckpointError: a file is missing, truncated, or only there as a pickle.
+    """
     index = folder / _SHARD_INDEX
     if index.is_file():
         try:
@@ -224,8 +231,8 @@ def _some(names: set[str]) -> str:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep progress bars and load reports, which `_check_report` judges, off the terminal."""
+def quiet_transformers() -> Iterator[None]:
+    """Keep progress bars and load reports off the terminal; who loads judges the report."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -1,0 +1,71 @@
+"""Fine-tuning: the encoder and a head are trained on a task's gold labels."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from compression.control import Control
+from compression.data.load import TaskData
+from compression.runtime import Runtime
+from compression.training.finetune_config import FinetuneConfig
+from compression.training.gold import gold_loss
+from compression.training.loop import TrainingResult
+from compression.training.predict import encode_for, model_inputs
+from compression.training.task import train_on_task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def apply(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    data: TaskData,
+    config: FinetuneConfig,
+    *,
+    seed: int,
+    runtime: Runtime,
+    work: Path,
+    control: Control,
+    history: Path,
+) -> TrainingResult:
+    """Fine-tune a classifier in place (Devlin et al. 2018, arXiv:1810.04805, section 4).
+
+    Args:
+        model: classifier with a head for the task.
+        tokenizer: its tokenizer.
+        data: the task.
+        config: optimiser, schedule, batches and stopping.
+        seed: seed of the order of the rows and of dropout.
+        runtime: device and precision.
+        work: folder for resumable state.
+        control: where to report progress, and whether to stop.
+        history: file for the loss curve.
+
+    Returns:
+        Steps, losses and the selection score.
+
+    Raises:
+        Interrupted: a stop was asked for; the same call resumes.
+        UserError: the model cannot take the rows, or the training diverged.
+    """
+    return train_on_task(
+        model,
+        _loss,
+        encode_for(model, data.train, tokenizer, data.config.max_length, control),
+        tokenizer=tokenizer,
+        data=data,
+        config=config,
+        seed=seed,
+        runtime=runtime,
+        work=work,
+        control=control,
+        history=history,
+        description="fine-tuning",
+    )
+
+
+def _loss(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+    return gold_loss(model(**model_inputs(model, batch)).logits, batch["labels"]), {}

@@ -1,0 +1,154 @@
+"""Outputs of a model over many rows, without gradients."""
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compression.control import Control
+from compression.data.encoding import Encoded, collate, encode
+from compression.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import pandas
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# A stop request is answered between batches: on a CPU one of a large model should stay near a second.
+_TOKENS_A_BATCH = {"cpu": 2048, "cuda": 16384, "mps": 8192}
+
+
+def encode_for(
+    model: "PreTrainedModel",
+    frame: "pandas.DataFrame",
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int,
+    control: Control,
+) -> Encoded:
+    """Tokenise rows and check that a model can take them.
+
+    Args:
+        model: model that will see the rows.
+        frame: rows of a task.
+        tokenizer: the model's tokenizer.
+        max_length: longest input in word pieces.
+        control: whether to stop.
+
+    Returns:
+        The encoded rows.
+
+    Raises:
+        CheckpointError: rows are longer than the model has positions, or word pieces lie outside its vocabulary.
+    """
+    encoded = encode(frame, tokenizer, max_length, control=control)
+    check_fits(model, encoded, max_length)
+    return encoded
+
+
+def check_fits(model: "PreTrainedModel", encoded: Encoded, max_length: int) -> None:
+    """Refuse rows that a model cannot take, before an hour of training meets the first of them.
+
+    Args:
+        model: the model.
+        encoded: the rows.
+        max_length: the task's longest input, named in the message.
+
+    Raises:
+        CheckpointError: rows are longer than the model has positions, or word pieces lie outside its vocabulary.
+    """
+    longest = max(encoded.lengths, default=0)
+    positions = _positions(model.config)
+    if longest > positions:
+        raise CheckpointError(
+            f"a row has {longest} word pieces, but the model has only {positions} positions: "
+            f"set the task's max_length (now {max_length}) to at most {positions}"
+        )
+    highest = max((int(ids.max()) for ids in encoded.input_ids), default=0)
+    if highest >= model.config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer does not belong to the model: it gives word piece {highest}, "
+            f"but the model's vocabulary has {model.config.vocab_size}"
+        )
+
+
+def _positions(config: Any) -> float:
+    """Longest input; RoBERTa and its kin count positions from the one after the padding token's number."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or positions <= 0:
+        return float("inf")
+    offset = config.pad_token_id + 1 if "roberta" in config.model_type or config.model_type == "camembert" else 0
+    return int(positions) - offset
+
+
+def model_inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a batch that a model's forward pass takes.
+
+    Decided by the model that is about to be called, never by another: a student that knows no `token_type_ids` must
+    not keep them from its teacher.
+
+    Args:
+        model: the model, also when wrapped for training.
+        batch: tensors by name; labels and extra tensors are left out.
+
+    Returns:
+        `input_ids`, `attention_mask` and, where the model knows them, `token_type_ids`.
+    """
+    accepted = inspect.signature(type(getattr(model, "module", model)).forward).parameters
+    return {
+        name: batch[name]
+        for name in ("input_ids", "attention_mask", "token_type_ids")
+        if name in batch and name in accepted
+    }
+
+
+def predict(
+    model: "PreTrainedModel",
+    encoded: Encoded,
+    *,
+    pad_token_id: int,
+    control: Control,
+    description: str | None = None,
+) -> NDArray[np.float32]:
+    """Logits of every row, computed in evaluation mode in batches of similar length.
+
+    Args:
+        model: classifier; left in evaluation mode, on the device where it is.
+        encoded: rows.
+        pad_token_id: token that fills short sequences.
+        control: where to report progress, and whether to stop.
+        description: name of the phase in progress displays; None reports nothing.
+
+    Returns:
+        (rows, outputs) logits in the order of the rows.
+
+    Raises:
+        Interrupted: a stop was asked for.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    progress = control.progress if description else Control().progress
+    progress.start(description or "", len(encoded.lengths), unit="row")
+    logits: NDArray[np.float32] | None = None
+    with torch.inference_mode():
+        for rows in _batches(encoded.lengths, _TOKENS_A_BATCH[device.type]):
+            control.check()
+            batch = {name: tensor.to(device) for name, tensor in collate(encoded, rows, pad_token_id).items()}
+            part = model(**model_inputs(model, batch)).logits.float().cpu().numpy()
+            if logits is None:
+                logits = np.empty((len(encoded.lengths), part.shape[1]), np.float32)
+            logits[rows] = part
+            progress.advance(len(rows), tokens=int(encoded.lengths[rows].sum()))
+    progress.finish()
+    return logits if logits is not None else np.empty((0, model.config.num_labels), np.float32)
+
+
+def _batches(lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:
+    """Rows from long to short, cut into batches of at most so many padded tokens (or one row)."""
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, tokens // int(lengths[order[start]]))
+        batches.append(order[start : start + size])
+        start += size
+    return batches

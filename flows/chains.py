@@ -259,7 +259,7 @@ class ChainBuilder:
             visible = combined.visible([*(axis.layer for axis in axes), *shown], self._registry) if axes else []
             for layer in [*(axis.layer for axis in values), *shown]:
                 if layer not in visible:
-                    text = "has no effect: another path of the matrix gives the same field"
+                    text = "has no effect: a path of `matrix` gives the same field"
                     raise self._broken(layer.where[:4], text)
             kept = tuple(axis for axis in axes if axis.layer in visible)
             combinations.append(replace(combined, axes=kept))

@@ -144,15 +144,15 @@ class Derivation:
         if first.kind == TEACHER_KIND and not teacher.finetuned and merged[0].fields.get("student") is None:
             merged[0] = self._merged(TEACHER_KIND, [self._teacher_layer(), *first.layers])
         self._check_order(name, chain, merged)
-        stages = []
-        for draft, fields in zip(chain.drafts, merged, strict=True):
-            config = self._config(draft.kind, fields)
-            if config is None:
-                return None
-            stages.append(ResolvedStage(draft.kind, config))
+        configs = [self._config(draft.kind, fields) for draft, fields in zip(chain.drafts, merged, strict=True)]
+        stages = tuple(
+            ResolvedStage(kind, config) for kind, config in zip(chain.kinds, configs, strict=True) if config is not None
+        )
+        if len(stages) < len(configs):
+            return None
         line = self._document.mark(("variants", name)).line
         description = self._declared.variants[name].description
-        return ResolvedVariant(name + chain.suffix, description, tuple(stages), line)
+        return ResolvedVariant(name + chain.suffix, description, stages, line)
 
     def _check_order(self, name: str, chain: Chain, merged: Sequence[Merged]) -> None:
         kinds = [

@@ -184,8 +184,15 @@ def plain_message(error: Mapping[str, Any], known_fields: Iterable[str] = ()) ->
         return describe("not a known choice", given, re.findall(r"'([^']*)'", context["expected"]))
     if kind == "missing":
         return f"`{error['loc'][-1]}` is missing"
-    if kind == "string_type" and isinstance(given, int | float):
-        return describe("must be text (put it in quotes)", given)
-    meaning = _MEANINGS.get(kind) or _MEANINGS.get(kind.partition("_")[0]) or error["msg"]
+    return describe(_meaning(error), given)
+
+
+def _meaning(error: Mapping[str, Any]) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "string_type" and isinstance(error["input"], int | float):
+        return "must be text (put it in quotes)"
+    if kind == "too_short" and context["min_length"] == 1:
+        return "must not be empty"
+    meaning: str = _MEANINGS.get(kind) or _MEANINGS.get(kind.partition("_")[0]) or error["msg"]
     limits = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
-    return describe(meaning.format(**limits), given)
+    return meaning.format(**limits)

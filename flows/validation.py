@@ -79,7 +79,7 @@ def _texts(error: ValidationError, model: type[BaseModel], given: Any) -> dict[D
     for place in missing:  # a misspelt name is not also missing
         if any(text.endswith(f"did you mean {place[-1]!r}?") for text in texts.values()):
             del texts[place]
-    return {place: text for place, text in texts.items() if not _of_another_branch(place, text, texts)}
+    return {place: text for place, text in texts.items() if not _follows_from_inside(place, text, texts)}
 
 
 def _either(first: str, second: str) -> str:
@@ -91,7 +91,10 @@ def _either(first: str, second: str) -> str:
     return first
 
 
-def _of_another_branch(place: DocumentPath, text: str, texts: dict[DocumentPath, str]) -> bool:
-    """Whether a union's other member came closer: it found something wrong further inside."""
+def _follows_from_inside(place: DocumentPath, text: str, texts: dict[DocumentPath, str]) -> bool:
+    """Whether a problem of a whole is but that of something inside it.
+
+    A list lacks the items that are wrong; of a union's members, one came closer and found something wrong inside.
+    """
     inside = (other for other in texts if len(other) > len(place) and other[: len(place)] == place)
-    return text.startswith("must be ") and any(inside)
+    return text.startswith(("must be ", "must not be empty", "needs at least ")) and any(inside)

@@ -95,7 +95,7 @@ class FlockManager(LockManager):
         return await asyncio.to_thread(self.wait_for_lock, key, timeout)
 
 
-class VerifiedArtifact(Serializer[ArtifactReference]):
+class VerifiedArtifact(Serializer):  # type: ignore[type-arg]  # Prefect registers subclasses by name: no generics
     """Writes an artifact's reference as JSON; refuses to read one whose artifact is missing or damaged."""
 
     type: Literal["bertpress-artifact"] = "bertpress-artifact"
@@ -149,15 +149,13 @@ def cached_stage(settings: Settings, kind: str, name: str) -> "Task[[StageInvoca
         isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=FlockManager(settings.lock_folder)
     )
     return task(
-        _run,
         name=kind,
         task_run_name=_literal(name),
         cache_policy=policy,
         persist_result=True,
         result_storage=settings.record_folder,
         result_serializer=VerifiedArtifact(),
-        retries=0,
-    )
+    )(_run)
 
 
 def _literal(name: str) -> str:

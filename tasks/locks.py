@@ -11,6 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+# Every run holds one of these slots; who removes things takes them all.
+RUNS, RUN_SLOTS = "runs", 64
 _POLL_SECONDS = 0.05
 
 

@@ -10,7 +10,7 @@ from compression.errors import CheckpointError
 from tasks.artifact_store import folder_digest
 
 # Weights in safetensors, configuration and tokenizer; never pickled weights or code.
-_PATTERNS = (
+_PATTERNS = [
     "config.json",
     "*.safetensors",
     "*.safetensors.index.json",
@@ -18,7 +18,7 @@ _PATTERNS = (
     "vocab*",
     "merges.txt",
     "special_tokens_map.json",
-)
+]
 _HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 
 

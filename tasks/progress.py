@@ -21,7 +21,9 @@ class StageProgress(Progress):
         [(3, {'loss': 0.5})]
     """
 
-    def __init__(self, label: str, log: Callable[[int, Mapping[str, float]], None] = lambda _step, _metrics: None) -> None:
+    def __init__(
+        self, label: str, log: Callable[[int, Mapping[str, float]], None] = lambda _step, _metrics: None
+    ) -> None:
         self._label = label
         self._log = log
         self._bar: Any = None

@@ -1,0 +1,161 @@
+"""The stage graph of a study: chains of all variants, tasks and seeds, merged where their prefixes are equal.
+
+A node is identified by its derivation: its stage, configuration and, recursively, its inputs, plus the task and the
+seed when it, or anything before it, uses them. General distillation, which uses no task, is one node for all tasks.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from compression.data.config import TaskConfig
+from flows.derivation import ResolvedStage, ResolvedVariant
+from flows.spec import Study
+from tasks import keys
+from tasks.stages.base import Stage
+
+# Stands for the study's pretrained model among the inputs of a node.
+SOURCE = "source"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage to compute once.
+
+    Attributes:
+        id: digest of the derivation; equal nodes have equal ids.
+        kind: kind of stage.
+        config: its resolved configuration.
+        inputs: role -> id of the node that gives it, or `SOURCE`.
+        task: the task, when the stage reads its rows.
+        seed: the seed, when the stage makes random choices.
+        label: name for people; a node of several variants carries the first one's.
+        variant: first variant that uses it.
+    """
+
+    id: str
+    kind: str
+    config: Any
+    inputs: Mapping[str, str]
+    task: TaskConfig | None
+    seed: int | None
+    label: str
+    variant: str
+
+
+@dataclass(frozen=True)
+class GraphCell:
+    """One measured value of the table: the nodes of its chain, in order; the last one evaluates."""
+
+    variant: str
+    task: str
+    seed: int | None
+    chain: tuple[str, ...]
+
+
+@dataclass
+class Graph:
+    """Nodes in an order in which every input comes first, and the cells that they end in."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    cells: list[GraphCell] = field(default_factory=list)
+
+
+def build_graph(
+    study: Study, variants: Sequence[ResolvedVariant], teacher: ResolvedStage | None, stages: Mapping[str, Stage]
+) -> Graph:
+    """Merge the chains of a study into one graph.
+
+    Args:
+        study: tasks, seeds and teacher.
+        variants: the resolved chains.
+        teacher: the stage that fine-tunes the teacher; None when the model already is fine-tuned.
+        stages: kind -> implementation.
+
+    Returns:
+        The graph; cells come variant by variant, then task by task, then seed by seed.
+    """
+    builder = _Builder(study, teacher, stages)
+    for variant in variants:
+        for task in study.tasks:
+            for seed in study.seeds:
+                builder.add_cell(variant, task, seed)
+    return builder.graph
+
+
+class _Builder:
+    def __init__(self, study: Study, teacher: ResolvedStage | None, stages: Mapping[str, Stage]) -> None:
+        self.study, self.teacher, self.stages = study, teacher, stages
+        self.graph = Graph()
+        self._random: dict[str, bool] = {SOURCE: False}
+        self._config_digests: dict[int, str] = {}
+        self._cells: set[tuple[str, ...]] = set()
+        self._labels: Counter[str] = Counter()
+
+    def add_cell(self, variant: ResolvedVariant, task: TaskConfig, seed: int) -> None:
+        chain: list[str] = []
+        for stage in variant.stages:
+            chain.append(self._add(stage, chain[-1] if chain else None, task, seed, variant.name))
+        random = self._random[chain[-1]]
+        cell = GraphCell(variant.name, task.name, seed if random else None, tuple(chain))
+        # Without a random choice in it, the chain gives one value, not one a seed.
+        if (identity := (variant.name, task.name, str(cell.seed))) not in self._cells:
+            self._cells.add(identity)
+            self.graph.cells.append(cell)
+
+    def _add(self, resolved: ResolvedStage, before: str | None, task: TaskConfig, seed: int, variant: str) -> str:
+        stage = self.stages[resolved.kind]
+        is_teacher = before is None and resolved == self.teacher
+        if is_teacher:
+            seed = seed if self.study.teacher.seed is None else self.study.teacher.seed
+        inputs: dict[str, str] = {}
+        roles = stage.roles(resolved.config)
+        if before is not None:
+            inputs["model"] = before
+        elif "encoder" not in roles:
+            inputs["model"] = SOURCE
+        for role in roles:
+            inputs[role] = SOURCE if role == "encoder" else self._teacher(task, seed)
+        return self._node(
+            resolved, stage, inputs, task if stage.splits else None, seed, "teacher" if is_teacher else variant, variant
+        )
+
+    def _teacher(self, task: TaskConfig, seed: int) -> str:
+        return SOURCE if self.teacher is None else self._add(self.teacher, None, task, seed, "teacher")
+
+    def _node(
+        self,
+        resolved: ResolvedStage,
+        stage: Stage,
+        inputs: dict[str, str],
+        task: TaskConfig | None,
+        seed: int,
+        shown: str,
+        variant: str,
+    ) -> str:
+        random = stage.uses_seed or any(self._random[given] for given in inputs.values())
+        own_seed = seed if stage.uses_seed else None
+        identity = keys.digest([resolved.kind, self._config_digest(resolved), inputs, task and task.name, own_seed])[
+            :16
+        ]
+        if identity not in self.graph.nodes:
+            parts = [f"{resolved.kind} {shown}", *([task.name] if task else []), *([f"seed {seed}"] if random else [])]
+            label = self._unique(" · ".join(parts))
+            self.graph.nodes[identity] = Node(
+                identity, resolved.kind, resolved.config, inputs, task, own_seed, label, variant
+            )
+            self._random[identity] = random
+        return identity
+
+    def _unique(self, label: str) -> str:
+        """Labels tell nodes apart: run records and `explain` go by them. A chain may have a kind twice."""
+        self._labels[label] += 1
+        return label if self._labels[label] == 1 else f"{label} ({self._labels[label]})"
+
+    def _config_digest(self, resolved: ResolvedStage) -> str:
+        # Configurations are shared by all tasks and seeds of a variant: digest each object once.
+        memo = id(resolved)
+        if memo not in self._config_digests:
+            self._config_digests[memo] = keys.digest(resolved.config)
+        return self._config_digests[memo]

@@ -8,7 +8,6 @@ from pydantic import Field
 from compression.architecture.config import StudentConfig
 from compression.configuration import Config
 from compression.distillation.config import TaskDistillConfig
-from compression.evaluation.config import EvaluateConfig
 from compression.quantization.config import QuantizeConfig
 from compression.training.finetune_config import FinetuneConfig
 from flows.study_file import LoadedStudy, load_study
@@ -31,6 +30,13 @@ class GeneralConfig(Config):
     extras: dict[str, float] = Field(default_factory=dict, description="Free numbers")
 
 
+class MeasureConfig(Config):
+    """What the last stage of a chain is told."""
+
+    batch_size: int = Field(64, ge=1, description="Sequences a pass")
+    repeats: int = Field(100, ge=5, description="Timed passes")
+
+
 class PretendStage(Stage):
     def __init__(self, kind: str, config_model: type[Config], accepts: set[str], produces: str) -> None:
         self.kind, self.config_model = kind, config_model  # type: ignore[misc]
@@ -45,7 +51,7 @@ REGISTRY: dict[str, Stage] = {
     "finetune": PretendStage("finetune", FinetuneConfig, {"encoder", "classifier"}, "classifier"),
     "task_distill": PretendStage("task_distill", TaskDistillConfig, {"encoder", "classifier"}, "classifier"),
     "quantize": PretendStage("quantize", QuantizeConfig, {"classifier"}, "quantized"),
-    "evaluate": PretendStage("evaluate", EvaluateConfig, {"classifier", "quantized"}, "evaluation"),
+    "evaluate": PretendStage("evaluate", MeasureConfig, {"classifier", "quantized"}, "evaluation"),
 }
 
 HEAD = """\

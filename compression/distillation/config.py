@@ -11,7 +11,7 @@ from compression.training.config import TrainingConfig
 class TaskDistillConfig(TrainingConfig):
     """Train a student on a task from the teacher's logits and the gold labels (Hinton et al. 2015, arXiv:1503.02531).
 
-    Loss: `soft_weight * T^2 * KL(softmax(z_t / T) || softmax(z_s / T)) + hard_weight * CE(gold, z_s)`; a regression task
+    Loss: `soft_weight * T^2 * CE(softmax(z_t / T), softmax(z_s / T)) + hard_weight * CE(gold, z_s)`; a regression task
     uses the mean squared error to the teacher's output and to the gold value.
 
     Example:

@@ -191,7 +191,8 @@ class _Run:
         seed_step(self.seed, state.step, self.accelerator.process_index)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step)
-        self.model.train()
+        if not self.model.training:  # after a measurement; the switch walks over all modules
+            self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         rows = np.concatenate([part.rows for part in micro_batches])
         sums = dict(state.interval_sums)

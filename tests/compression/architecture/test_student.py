@@ -58,7 +58,7 @@ def test_distilbert_layers(tmp_path):
 
 def test_a_layer_too_many_is_refused_by_name(tmp_path):
     folder = tiny_encoder_folder(tmp_path)
-    with pytest.raises(UserError, match="layer 7 does not exist: .* has 3 layers, 0 to 2"):
+    with pytest.raises(UserError, match=r"layer 7 does not exist: .* has 3 layers, 0 to 2"):
         build_student(StudentConfig(layers=(0, 7)), folder, seed=0, **TASK)
 
 

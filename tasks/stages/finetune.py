@@ -1,0 +1,45 @@
+"""The `finetune` stage: training on a task's gold labels."""
+
+from typing import Any, ClassVar
+
+from compression.training.finetune_config import FinetuneConfig
+from tasks.stages.base import Product, Stage, StageRequest
+from tasks.stages.training import load_data, starting_model, training_summary
+
+
+class Finetune(Stage):
+    """Trains the chain's model, or a new student, on a task's gold labels."""
+
+    kind = "finetune"
+    config_model = FinetuneConfig
+    accepts: ClassVar[frozenset[Product]] = frozenset({"encoder", "classifier"})
+    produces = "classifier"
+    splits = ("train", "selection")
+    uses_seed = True
+    resource = "training"
+
+    def roles(self, config: FinetuneConfig) -> tuple[str, ...]:
+        """The pretrained encoder, when a student is made from it."""
+        return ("encoder",) if config.student is not None else ()
+
+    def run(self, request: StageRequest) -> dict[str, Any]:
+        """Train and save the classifier; see `Stage.run`."""
+        from compression.architecture.checkpoint import load_tokenizer, save_checkpoint
+        from compression.training import finetune
+
+        data = load_data(request)
+        model, folder = starting_model(request, request.config.student, data)
+        tokenizer = load_tokenizer(folder)
+        result = finetune.apply(
+            model,
+            tokenizer,
+            data,
+            request.config,
+            seed=request.seed,
+            runtime=request.runtime,
+            work=request.work,
+            control=request.control,
+            history=request.output / "history.jsonl",
+        )
+        save_checkpoint(model, tokenizer, request.output)
+        return training_summary(model, data, result)

@@ -1,0 +1,47 @@
+"""The `task_distill` stage: training a student on the teacher's outputs."""
+
+from typing import Any, ClassVar
+
+from compression.distillation.config import TaskDistillConfig
+from tasks.stages.base import Product, Stage, StageRequest
+from tasks.stages.training import load_data, starting_model, training_summary
+
+
+class TaskDistill(Stage):
+    """Trains the chain's model, or a new student, on the teacher's outputs for a task and on the gold labels."""
+
+    kind = "task_distill"
+    config_model = TaskDistillConfig
+    accepts: ClassVar[frozenset[Product]] = frozenset({"encoder", "classifier"})
+    produces = "classifier"
+    splits = ("train", "selection")
+    uses_seed = True
+    resource = "training"
+
+    def roles(self, config: TaskDistillConfig) -> tuple[str, ...]:
+        """The teacher, and the pretrained encoder when a student is made from it."""
+        return ("teacher", "encoder") if config.student is not None else ("teacher",)
+
+    def run(self, request: StageRequest) -> dict[str, Any]:
+        """Distil and save the classifier; see `Stage.run`."""
+        from compression.architecture.checkpoint import load_classifier, load_tokenizer, save_checkpoint
+        from compression.distillation import task
+
+        data = load_data(request)
+        student, folder = starting_model(request, request.config.student, data)
+        tokenizer = load_tokenizer(folder)
+        task.check_same_tokenizer(tokenizer, load_tokenizer(request.inputs["teacher"]))
+        result = task.apply(
+            student,
+            load_classifier(request.inputs["teacher"]),
+            tokenizer,
+            data,
+            request.config,
+            seed=request.seed,
+            runtime=request.runtime,
+            work=request.work,
+            control=request.control,
+            history=request.output / "history.jsonl",
+        )
+        save_checkpoint(student, tokenizer, request.output)
+        return training_summary(student, data, result)

@@ -1,0 +1,84 @@
+"""What the stages that train have in common: the model they start from, and the summary they leave."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compression.architecture.config import StudentConfig
+from compression.errors import UserError
+from tasks.stages.base import StageRequest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from compression.data.load import TaskData
+    from compression.training.loop import TrainingResult
+
+
+def load_data(request: StageRequest) -> "TaskData":
+    """The task's rows.
+
+    Args:
+        request: a request of a stage that needs a task.
+
+    Returns:
+        The rows.
+
+    Raises:
+        DataError: files are missing or rows are malformed.
+        ValueError: the request has no task, which planning does not let happen.
+    """
+    from compression.data.load import load_task
+
+    if request.task is None:
+        raise ValueError("this stage needs a task")
+    return load_task(request.task, request.roots)
+
+
+def starting_model(
+    request: StageRequest, student: StudentConfig | None, data: "TaskData"
+) -> tuple["PreTrainedModel", Path]:
+    """The model that a stage trains: a new student, or the chain's own with a head for the task.
+
+    Args:
+        request: inputs and seed.
+        student: the student to build, if any.
+        data: the task.
+
+    Returns:
+        The model and the folder that holds its tokenizer.
+
+    Raises:
+        UserError: there is a student to build and a model before it in the chain as well, or neither.
+    """
+    from compression.architecture.checkpoint import load_classifier
+    from compression.architecture.student import build_student
+
+    own = request.inputs.get("model")
+    if student is None:
+        if own is None:
+            raise UserError("nothing to train: no `student`, and no model before this stage in the chain")
+        return load_classifier(own, labels=data.labels, problem=data.problem, seed=request.seed), own
+    if own is not None:
+        raise UserError("`student` starts a new model, which would discard the one before this stage in the chain")
+    encoder = request.inputs["encoder"]
+    model = build_student(student, encoder, labels=data.labels, problem=data.problem, seed=request.seed)
+    return model, encoder
+
+
+def training_summary(model: "PreTrainedModel", data: "TaskData", result: "TrainingResult") -> dict[str, Any]:
+    """Summary of a stage that trained.
+
+    Args:
+        model: the trained model.
+        data: the task.
+        result: what the training came to.
+
+    Returns:
+        Parameter count, training summary, and final values for a table or a run page.
+    """
+    from compression.architecture.checkpoint import count_parameters
+
+    final = {"loss": result.final_loss}
+    if result.best_score is not None:
+        final[f"selection_{data.metrics[0]}"] = result.best_score
+    return {"parameters": count_parameters(model), "training": result.summary(), "final": final}

@@ -72,16 +72,25 @@ def speedup(
     usable = [(ours, theirs) for ours, theirs in timed if ours and theirs and _comparable(ours, theirs)]
     if not usable:
         return None
-    logs = np.array([math.log(theirs["median"] / ours["median"]) for ours, theirs in usable])
+    ours, theirs = (np.log([timing["median"] for timing in side]) for side in zip(*usable, strict=True))
     generator = np.random.default_rng(seed)
-    draws = [(_draw(ours, samples, generator), _draw(theirs, samples, generator)) for ours, theirs in usable]
-    columns = [theirs - ours for ours, theirs in draws if ours is not None and theirs is not None]
+    our_draws, their_draws = (
+        [drawn for timing in side if (drawn := _draw(timing, samples, generator)) is not None]
+        for side in zip(*usable, strict=True)
+    )
     interval: Interval | None
-    if len(columns) == len(usable):
-        interval = combined_interval(logs, np.column_stack(columns), confidence=confidence, unit="repeats")
+    if len(our_draws) == len(their_draws) == len(usable):
+        interval = combined_interval(
+            theirs,
+            ours,
+            np.column_stack(their_draws),
+            np.column_stack(our_draws),
+            confidence=confidence,
+            unit="repeats",
+        )
     else:
-        interval = seed_interval(logs, confidence=confidence)
-    value = math.exp(float(logs.mean()))
+        interval = seed_interval(theirs - ours, confidence=confidence)
+    value = math.exp(float((theirs - ours).mean()))
     if interval is None:
         return Speedup(value, None, None, None)
     verdict: Pace = "faster" if interval.low > 0 else "slower" if interval.high < 0 else "no difference"

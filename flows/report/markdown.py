@@ -1,10 +1,14 @@
 """The report as GitHub-flavoured Markdown."""
 
 import re
+from urllib.parse import quote
 
 from compression.analysis.results import AblationTable
 from flows.report.document import Document, safe_address
 from flows.report.grid import Entry, Heading, grid, summary
+
+# What stays as it is in an address; brackets are encoded, or they could end the link.
+_ADDRESS = ":/?#@!$&+,;=%-._~"
 
 
 def escape(text: object) -> str:
@@ -94,7 +98,7 @@ def _link(label: str, address: str) -> str:
     safe = safe_address(address)
     if safe is None:
         return f"{escape(label)}: {escape(address)}"
-    return f"[{escape(label)}](<{safe.replace('<', '%3C').replace('>', '%3E')}>)"
+    return f"[{escape(label)}](<{quote(safe, safe=_ADDRESS)}>)"
 
 
 def _runs(table: AblationTable) -> str:

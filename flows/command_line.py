@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flows.project import Project
 
 FAILED, WRONG, STOPPED = 1, 2, 130
+_PIPE_COLUMNS = 120
 
 app = typer.Typer(
     name="bertpress",
@@ -82,10 +83,11 @@ def _open(
     )
 
 
-def _console(*, stderr: bool = False) -> "Console":
+def _console() -> "Console":
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    # Into a file or a pipe, rich would cut at 80 columns.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
 
 
 def _print_json(value: Any) -> None:

@@ -88,7 +88,8 @@ class _Builder:
     def __init__(self, study: Study, teacher: ResolvedStage | None, stages: Mapping[str, Stage]) -> None:
         self.study, self.teacher, self.stages = study, teacher, stages
         self.graph = Graph()
-        self._random: dict[str, bool] = {SOURCE: False}
+        # What a node and everything before it depend on: "task", "seed".
+        self._depends: dict[str, frozenset[str]] = {SOURCE: frozenset()}
         self._config_digests: dict[int, str] = {}
         self._cells: set[tuple[str, ...]] = set()
         self._labels: Counter[str] = Counter()
@@ -97,8 +98,8 @@ class _Builder:
         chain: list[str] = []
         for stage in variant.stages:
             chain.append(self._add(stage, chain[-1] if chain else None, task, seed, variant.name))
-        random = self._random[chain[-1]]
-        cell = GraphCell(variant.name, task.name, seed if random else None, tuple(chain))
+        by_seed = "seed" in self._depends[chain[-1]]
+        cell = GraphCell(variant.name, task.name, seed if by_seed else None, tuple(chain))
         # Without a random choice in it, the chain gives one value, not one a seed.
         if (identity := (variant.name, task.name, str(cell.seed))) not in self._cells:
             self._cells.add(identity)
@@ -107,8 +108,7 @@ class _Builder:
     def _add(self, resolved: ResolvedStage, before: str | None, task: TaskConfig, seed: int, variant: str) -> str:
         stage = self.stages[resolved.kind]
         is_teacher = before is None and resolved == self.teacher
-        if is_teacher:
-            seed = seed if self.study.teacher.seed is None else self.study.teacher.seed
+        fixed = self.study.teacher.seed if is_teacher else None
         inputs: dict[str, str] = {}
         roles = stage.roles(resolved.config)
         if before is not None:
@@ -117,36 +117,23 @@ class _Builder:
             inputs["model"] = SOURCE
         for role in roles:
             inputs[role] = SOURCE if role == "encoder" else self._teacher(task, seed)
-        return self._node(
-            resolved, stage, inputs, task if stage.splits else None, seed, "teacher" if is_teacher else variant, variant
-        )
+        depends = frozenset().union(*(self._depends[given] for given in inputs.values()))
+        depends |= {*(["task"] if stage.splits else []), *(["seed"] if stage.uses_seed and fixed is None else [])}
+        node_seed = (seed if fixed is None else fixed) if stage.uses_seed else None
+        task_read = task if stage.splits else None
+        task_name = task.name if stage.splits else None
+        identity = keys.digest([resolved.kind, self._config_digest(resolved), inputs, task_name, node_seed])[:16]
+        if identity not in self.graph.nodes:
+            where = [task.name] if "task" in depends else []
+            where += [f"seed {seed if fixed is None else fixed}"] if "seed" in depends or fixed is not None else []
+            label = self._unique(" · ".join([f"{resolved.kind} {'teacher' if is_teacher else variant}", *where]))
+            node = Node(identity, resolved.kind, resolved.config, inputs, task_read, node_seed, label, variant)
+            self.graph.nodes[identity] = node
+            self._depends[identity] = depends
+        return identity
 
     def _teacher(self, task: TaskConfig, seed: int) -> str:
         return SOURCE if self.teacher is None else self._add(self.teacher, None, task, seed, "teacher")
-
-    def _node(
-        self,
-        resolved: ResolvedStage,
-        stage: Stage,
-        inputs: dict[str, str],
-        task: TaskConfig | None,
-        seed: int,
-        shown: str,
-        variant: str,
-    ) -> str:
-        random = stage.uses_seed or any(self._random[given] for given in inputs.values())
-        own_seed = seed if stage.uses_seed else None
-        identity = keys.digest([resolved.kind, self._config_digest(resolved), inputs, task and task.name, own_seed])[
-            :16
-        ]
-        if identity not in self.graph.nodes:
-            parts = [f"{resolved.kind} {shown}", *([task.name] if task else []), *([f"seed {seed}"] if random else [])]
-            label = self._unique(" · ".join(parts))
-            self.graph.nodes[identity] = Node(
-                identity, resolved.kind, resolved.config, inputs, task, own_seed, label, variant
-            )
-            self._random[identity] = random
-        return identity
 
     def _unique(self, label: str) -> str:
         """Labels tell nodes apart: run records and `explain` go by them. A chain may have a kind twice."""

@@ -87,15 +87,18 @@ def show_plan(console: "Console", project: Project, plans: Sequence[NodePlan]) -
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(
-        box=None, pad_edge=False, title=f"{project.name}: {len(project.graph.cells)} cells", title_justify="left"
-    )
-    for heading in ("stage", "does", "because"):
-        grid.add_column(heading, overflow="fold")
+    numbers = {plan.node.id: str(number) for number, plan in enumerate(plans, start=1)}
+    title = f"{project.name}: {len(project.graph.cells)} cells"
+    grid = Table("#", "stage", "after", "does", title=title, box=None, pad_edge=False, title_justify="left")
+    grid.add_column("because", overflow="fold")
+    for column in grid.columns[:-1]:
+        column.no_wrap = True
     for plan in plans:
         seconds = plan.reference.meta.get("seconds") if plan.reference else None
         reason = plan.reason or (f"computed before, in {seconds:.1f} s" if seconds is not None else "computed before")
-        grid.add_row(Text(plan.node.label), Text(plan.status, _STATUS_STYLE[plan.status]), Text(reason))
+        after = ", ".join(numbers[given] for given in dict.fromkeys(plan.node.inputs.values()) if given in numbers)
+        status = Text(plan.status, _STATUS_STYLE[plan.status])
+        grid.add_row(numbers[plan.node.id], Text(plan.node.label), after, status, Text(reason))
     console.print(grid)
     count = Counter(plan.status for plan in plans)
     console.print(f"\n{count['run']} stages to run, {count['reuse']} reused", markup=False)

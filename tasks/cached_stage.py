@@ -95,7 +95,7 @@ class FlockManager(LockManager):
         return await asyncio.to_thread(self.wait_for_lock, key, timeout)
 
 
-class VerifiedArtifact(Serializer):  # type: ignore[type-arg]  # Prefect registers subclasses by name: no generics
+class VerifiedArtifact(Serializer):  # Prefect registers subclasses by name: no generics
     """Writes an artifact's reference as JSON; refuses to read one whose artifact is missing or damaged."""
 
     type: Literal["bertpress-artifact"] = "bertpress-artifact"

@@ -76,6 +76,8 @@ def test_one_teacher_for_all_seeds():
     graph = build_graph(study(tasks=["sst2"], seed=7), variants, TEACHER, STAGES)
     assert kinds(graph) == {"finetune": 1, "distill": 2, "evaluate": 3}
     assert {node.seed for node in graph.nodes.values() if node.kind == "finetune"} == {7}
+    assert [cell.seed for cell in graph.cells] == [None, 0, 1], "one teacher is one value, not one a seed"
+    assert "finetune teacher · sst2 · seed 7" in {node.label for node in graph.nodes.values()}
 
 
 def test_a_fine_tuned_teacher_is_the_source():

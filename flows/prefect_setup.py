@@ -1,5 +1,6 @@
 """Prefect's environment, set before Prefect is imported: an embedded server unless a running one answers."""
 
+import json
 import os
 import time
 import urllib.error
@@ -7,9 +8,14 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
+from tasks.artifact_store import write_aside
 from tasks.settings import Settings
+from tasks.tracking_processes import is_gone, owner_tags
 
 _DEFAULT_API = "http://127.0.0.1:4200/api"
+_TAG = "bertpress"
 _RECORDING_SECONDS = 30.0
 _POLL_SECONDS = 0.2
 
@@ -66,12 +72,77 @@ def _answers(address: str) -> bool:
         return False
 
 
-def start_embedded_server() -> None:
-    """Start the embedded server now, so that a flow finds it running; a failure is left for the flow to report."""
+def start_embedded_server(settings: Settings) -> None:
+    """Start the embedded server now, so that a flow finds it running; a failure is left for the flow to report.
+
+    Its process would outlive a killed run, so the servers of dead runs are ended first.
+
+    Args:
+        settings: the home folder, where it is noted whose server runs.
+    """
     from prefect.server.api.server import SubprocessASGIServer
 
+    notes = settings.home_folder / "embedded-servers"
+    end_orphaned_servers(notes)
+    server = SubprocessASGIServer()
     with suppress(RuntimeError):
-        SubprocessASGIServer().start()
+        server.start()
+        if server.server_process is not None:
+            process = psutil.Process(server.server_process.pid)
+            note = {"owner": owner_tags(), "server": process.pid, "started": process.create_time()}
+            write_aside(notes / f"{os.getpid()}.json", json.dumps(note))
+
+
+def end_orphaned_servers(notes: Path) -> int:
+    """End embedded servers whose run was killed.
+
+    Args:
+        notes: folder of notes, one a server.
+
+    Returns:
+        How many were ended.
+    """
+    ended = 0
+    for path in notes.glob("*.json"):
+        with suppress(OSError, ValueError, psutil.Error):
+            note = json.loads(path.read_text())
+            if not is_gone(note["owner"]):
+                continue
+            path.unlink(missing_ok=True)
+            server = psutil.Process(note["server"])
+            if server.create_time() == note["started"]:
+                server.terminate()
+                ended += 1
+    return ended
+
+
+def flow_run_tags() -> list[str]:
+    """Tags of a flow run: whose it is, so that it can be closed when its process was killed.
+
+    Returns:
+        `bertpress` and the owner, as `name=value`.
+    """
+    return [_TAG, *(f"{name}={value}" for name, value in owner_tags().items())]
+
+
+def close_dead_flow_runs() -> int:
+    """Mark flow runs that dead processes of this host left running as crashed. Needs a server that runs.
+
+    Returns:
+        How many were closed.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.states import Crashed
+
+    running = {"state": {"type": {"any_": ["RUNNING"]}}, "tags": {"all_": [_TAG]}}
+    closed = 0
+    with get_client(sync_client=True) as client:
+        for flow_run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(running)):
+            if is_gone(dict(tag.split("=", 1) for tag in flow_run.tags if "=" in tag)):
+                client.set_flow_run_state(flow_run.id, Crashed(message="its process was killed"), force=True)
+                closed += 1
+    return closed
 
 
 def wait_until_recorded(flow_run: str, task_runs: int) -> bool:

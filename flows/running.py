@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.graph import GraphCell, Node
-from flows.prefect_setup import configure_prefect, start_embedded_server, wait_until_recorded
+from flows.prefect_setup import (
+    close_dead_flow_runs,
+    configure_prefect,
+    flow_run_tags,
+    start_embedded_server,
+    wait_until_recorded,
+)
 from flows.project import Project
 from flows.reporting import flow_artifact, mlflow_note, table_of, write_report
 from flows.run_record import NodeRecord, RunRecord, RunRecorder, cell_name
@@ -63,7 +69,7 @@ def run_project(project: Project) -> Outcome:
     use_settings(settings)
     server = configure_prefect(settings)
     # The embedded server takes seconds to start: meanwhile this process imports MLflow and reads data.
-    starting = threading.Thread(target=start_embedded_server, daemon=True)
+    starting = threading.Thread(target=start_embedded_server, args=[settings], daemon=True)
     if not server:
         starting.start()
     with stop_signals(), machine_slot(settings.lock_folder, RUNS, RUN_SLOTS, exclusive=False):
@@ -72,6 +78,7 @@ def run_project(project: Project) -> Outcome:
         execution = _StudyExecution(project, server)
         if not server:
             starting.join()
+        close_dead_flow_runs()
         return execution.run()
 
 
@@ -94,6 +101,8 @@ class _StudyExecution:
 
     def run(self) -> Outcome:
         """Run the flow and close every record, whatever happens."""
+        from prefect import tags as prefect_tags
+
         from flows.study_flow import StudyFailedError, StudyRun, run_in_prefect
 
         project, study = self.project, self.project.loaded.study
@@ -109,7 +118,8 @@ class _StudyExecution:
         run = StudyRun(project.graph, project.preparer(download=True), project.settings, execution, self.on_product)
         ending: Ending = "killed"
         try:
-            run_in_prefect(run, self.name, study.description, self.finish)
+            with prefect_tags(*flow_run_tags()):
+                run_in_prefect(run, self.name, study.description, self.finish)
             ending = "finished"
         except StudyFailedError:
             ending = "failed"

@@ -163,15 +163,15 @@ def _literal(name: str) -> str:
     return name.replace("{", "(").replace("}", ")")
 
 
-def let_forked_children_exit() -> None:
+def _drop_thread_exit_functions() -> None:
     """Let DataLoader workers end well inside a Prefect task.
 
     Prefect's event threads register clean-up functions that a forked child inherits without their threads; running them
     makes the child exit with an error, so children drop them.
     """
-    os.register_at_fork(after_in_child=_drop_thread_exit_functions)
-
-
-def _drop_thread_exit_functions() -> None:
     with suppress(AttributeError):
         threading._threading_atexits.clear()  # type: ignore[attr-defined]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drop_thread_exit_functions)

@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[2]
 
 STUDY = """
 name: {name}
-teacher: {{model: encoder, finetune: {{epochs: 2}}}}
+teacher: {{model: encoder, finetune: {{epochs: 4}}}}
 tasks:
   - {{name: mood, files: {{train: mood.csv}}, evaluation_fraction: 0.25, selection_fraction: 0.2, max_length: 16}}
 seeds: [0, 1]
 defaults:
-  finetune: {{learning_rate: 0.001, batch_size: 16, epochs: {epochs}, checkpoint_seconds: 0}}
-  task_distill: {{learning_rate: 0.001, batch_size: 16, epochs: {epochs}, student: {{layers: [0]}}, checkpoint_seconds: 0}}
+  finetune: {{learning_rate: 0.01, batch_size: 16, epochs: {epochs}, checkpoint_seconds: 0}}
+  task_distill: {{learning_rate: 0.003, batch_size: 16, epochs: {epochs}, student: {{layers: [0]}}, checkpoint_seconds: 0}}
   evaluate: {{latency_repeats: 5, latency_warmup: 1, latency_length: 8}}
 variants:
   teacher: [finetune]
@@ -36,7 +36,7 @@ class World:
     """One home folder and one study folder; runs the real command line in processes of its own."""
 
     def __init__(
-        self, folder: Path, encoder: Path, api: str, *, rows: int = 240, epochs: float = 2, name: str = "tiny"
+        self, folder: Path, encoder: Path, api: str, *, rows: int = 240, epochs: float = 3, name: str = "tiny"
     ):
         self.folder, self.home = folder, folder / "home"
         self.source = ROOT

@@ -12,6 +12,9 @@ import numpy as np
 
 from compression.analysis.resampling import Array, observed, resample
 
+# A variance below this is rounding: scores and log ratios are known to nine digits at most.
+_DUST = 1e-18
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -93,7 +96,7 @@ def combined_interval(
     if seeds > 1:
         shared, own = _variances(draws)
         between, freedom = _between_seeds(ours, theirs, our_draws, their_draws)
-        if between > own * (1 + 1e-9):
+        if between > own * (1 + 1e-9) + _DUST:
             variance = shared + between / seeds
             half = _student(1 - tail, variance**2 / ((between / seeds) ** 2 / freedom)) * variance**0.5
             return Interval(float(values.mean()) - half, float(values.mean()) + half, noise)

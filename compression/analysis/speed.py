@@ -10,9 +10,12 @@ from compression.analysis.cells import Cell
 from compression.analysis.paired import Interval, combined_interval, seed_interval
 from compression.analysis.resampling import Array
 from compression.analysis.results import Latency, Pace, Speedup
+from compression.analysis.wording import count, listing
 
 # Quartiles of a normal distribution lie 1.349 standard deviations apart.
 _QUARTILE_RANGE = 1.349
+# Wall time of a pass over its processor time, above which the pass must have waited.
+_BUSY = 1.25
 
 
 def latency(cells: Sequence[Cell]) -> Latency | None:
@@ -74,27 +77,46 @@ def speedup(
         return None
     ours, theirs = (np.log([timing["median"] for timing in side]) for side in zip(*usable, strict=True))
     generator = np.random.default_rng(seed)
-    our_draws, their_draws = (
-        [drawn for timing in side if (drawn := _draw(timing, samples, generator)) is not None]
-        for side in zip(*usable, strict=True)
-    )
+    our_draws, their_draws = (_draws(side, samples, generator) for side in zip(*usable, strict=True))
     interval: Interval | None
-    if len(our_draws) == len(their_draws) == len(usable):
-        interval = combined_interval(
-            theirs,
-            ours,
-            np.column_stack(their_draws),
-            np.column_stack(our_draws),
-            confidence=confidence,
-            unit="repeats",
-        )
-    else:
+    if our_draws is None or their_draws is None:
         interval = seed_interval(theirs - ours, confidence=confidence)
+    else:
+        interval = combined_interval(theirs, ours, their_draws, our_draws, confidence=confidence, unit="repeats")
     value = math.exp(float((theirs - ours).mean()))
     if interval is None:
         return Speedup(value, None, None, None)
     verdict: Pace = "faster" if interval.low > 0 else "slower" if interval.high < 0 else "no difference"
     return Speedup(value, math.exp(interval.low), math.exp(interval.high), verdict)
+
+
+def busy_note(cells: Sequence[Cell]) -> str | None:
+    """The warning that latency was measured while the machine did other things.
+
+    Args:
+        cells: cells whose `latency_ms` may hold `cpu_median`, the processor time of a pass in milliseconds.
+
+    Returns:
+        One sentence; None when no pass waited long for the processor.
+
+    Example:
+        >>> waited = Cell("a", "rte", 0, {}, {"latency_ms": {"median": 9.0, "cpu_median": 5.0, "threads": 1}})
+        >>> busy_note([waited])
+        'Latency: the machine was busy while 1 cell was timed (a on rte); trust no small difference in speed.'
+    """
+    busy = [
+        f"{cell.variant} on {cell.task}"
+        for cell in cells
+        if (timing := _timing(cell)) and timing["median"] > _BUSY * (timing.get("cpu_median") or math.inf)
+    ]
+    if not busy:
+        return None
+    names = list(dict.fromkeys(busy))
+    told = listing([*names[:2], f"{len(names) - 2} more"] if len(names) > 3 else names)
+    return (
+        f"Latency: the machine was busy while {count(len(busy), 'cell')} {'was' if len(busy) == 1 else 'were'} timed "
+        f"({told}); trust no small difference in speed."
+    )
 
 
 def _timing(cell: Cell) -> Mapping[str, Any] | None:
@@ -105,6 +127,17 @@ def _timing(cell: Cell) -> Mapping[str, Any] | None:
 def _comparable(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     """Same input length and threads, as far as both say."""
     return all(ours[name] == theirs[name] for name in ("length", "threads") if name in ours and name in theirs)
+
+
+def _draws(timings: Sequence[Mapping[str, Any]], samples: int, generator: np.random.Generator) -> Array | None:
+    """Log medians of resampled passes, (samples, timings); None when some timing has neither passes nor quartiles."""
+    # A teacher without a seed is the partner of every seed: its noise is one and the same in all pairs.
+    columns: dict[int, Array | None] = {}
+    for timing in timings:
+        if id(timing) not in columns:
+            columns[id(timing)] = _draw(timing, samples, generator)
+    drawn = [column for timing in timings if (column := columns[id(timing)]) is not None]
+    return np.column_stack(drawn) if len(drawn) == len(timings) else None
 
 
 def _draw(timing: Mapping[str, Any], samples: int, generator: np.random.Generator) -> Array | None:

@@ -74,6 +74,7 @@ def table(
         *_limit_notes(columns, limits or {}),
         *builder.missing(variants, tasks),
         *builder.notes,
+        *filter(None, [speed.busy_note([cell for row in rows for cell in row.cells])]),
     )
     return AblationTable(rows, columns, baseline, teacher, confidence, bootstrap_samples, tuple(dict.fromkeys(notes)))
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from compression.analysis.cells import Cell
-from compression.analysis.speed import latency, speedup
+from compression.analysis.speed import busy_note, latency, speedup
 
 
 def _timed(name, passes, seed=0, **more):
@@ -87,3 +87,26 @@ def test_other_conditions_are_not_compared():
 
 def test_latency_of_untimed_cells_is_unknown():
     assert latency([Cell("a", "rte", 0, {}), Cell("a", "rte", 1, {}, {"latency_ms": {"median": 0.0}})]) is None
+
+
+def test_one_teacher_timing_for_all_seeds_is_one_source_of_noise():
+    """A teacher without a seed was timed once: pairing it with three seeds must not make its noise average out."""
+    teacher = Cell("t", "rte", None, {}, {"latency_ms": {"median": 10.0, "q1": 9.0, "q3": 11.0}})
+    still = {"median": 5.0, "q1": 5.0, "q3": 5.0}
+    one = speedup([(Cell("a", "rte", 0, {}, {"latency_ms": still}), teacher)])
+    three = speedup([(Cell("a", "rte", seed, {}, {"latency_ms": dict(still)}), teacher) for seed in range(3)])
+    assert (three.low, three.high) == pytest.approx((one.low, one.high), rel=0.02)
+
+
+def test_a_quiet_machine_needs_no_warning():
+    assert busy_note([Cell("a", "rte", 0, {}, {"latency_ms": {"median": 5.1, "cpu_median": 5.0}})]) is None
+    assert busy_note([Cell("a", "rte", 0, {}, {"latency_ms": {"median": 5.1}}), Cell("b", "rte", 0, {})]) is None
+
+
+def test_a_busy_machine_is_told_with_names():
+    cells = [
+        Cell(name, "rte", seed, {}, {"latency_ms": {"median": 9.0, "cpu_median": 5.0}})
+        for name in "abcde"
+        for seed in (0, 1)
+    ]
+    assert "10 cells were timed (a on rte, b on rte and 3 more)" in busy_note(cells)

@@ -84,6 +84,7 @@ class Tracker:
                 client.log_artifact(self.study_run, str(study_file), "study")
             if resolved is not None:
                 client.log_text(self.study_run, json.dumps(resolved, indent=2, default=str), "study/resolved.json")
+            self._publish_view()
         return self.study_run
 
     def stage_run(
@@ -119,7 +120,7 @@ class Tracker:
         with self._failing(run_id):
             tracking_values.write(client, run_id, params=tracking_values.parameters(params or {}))
             if dataset:
-                client.log_inputs(run_id, [dataset.as_input()])
+                client.log_inputs(run_id, dataset.as_inputs())
         return StageRun(
             self.tracking_uri, run_id, checkpoint_name=name if checkpoint else None, system_metrics=system_metrics
         )
@@ -228,9 +229,7 @@ class Tracker:
         address = mlflow_store.ui_address(self.tracking_uri)
         if run_id is not None:
             return address + tracking_links.run_link(self.experiment_id, run_id)
-        if self._shown:
-            return address + tracking_links.view_link(self.experiment_id, self._parent)
-        return address + tracking_links.cells_link(self.experiment_id, self._parent)
+        return address + tracking_links.view_link(self.experiment_id, self._parent)
 
     @property
     def experiment_id(self) -> str:
@@ -301,9 +300,13 @@ class Tracker:
         return None
 
     def _show(self, metrics: Mapping[str, float]) -> None:
-        """Keep the view that `link` opens up with the metrics that cells have."""
+        """Give metrics that no cell had before their columns."""
         new = [name for name in metrics if name not in self._shown]
         if new:
             self._shown += new
-            tag, view = tracking_links.view_tag(self._parent, self._shown)
-            self._client.set_experiment_tag(self.experiment_id, tag, view)
+            self._publish_view()
+
+    def _publish_view(self) -> None:
+        """Store what `link` opens."""
+        tag, view = tracking_links.view_tag(self._parent, self._shown)
+        self._client.set_experiment_tag(self.experiment_id, tag, view)

@@ -124,7 +124,7 @@ def inputs(
     from mlflow.entities import LoggedModelInput
 
     model = _last_model(stages, records)
-    return [dataset.as_input()] if dataset else [], [LoggedModelInput(model)] if model else []
+    return dataset.as_inputs() if dataset else [], [LoggedModelInput(model)] if model else []
 
 
 def measured_model(stages: Sequence[CellStage], records: Mapping[str, StageRecord | None]) -> str | None:

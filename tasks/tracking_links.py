@@ -53,27 +53,6 @@ def cells_filter(study_run: str) -> str:
     return f"tags.`bertpress.kind` = 'cell' and tags.`mlflow.parentRunId` = '{study_run}'"
 
 
-def cells_link(experiment_id: str, study_run: str, metric: str | None = None) -> str:
-    """Page of the cells of one execution, best first.
-
-    Args:
-        experiment_id: the study's experiment.
-        study_run: the execution's run.
-        metric: metric to sort by.
-
-    Returns:
-        What comes after the server's address.
-
-    Example:
-        >>> cells_link("1", "ab12", "accuracy")[:56]
-        '/#/experiments/1/runs?workflowType=machine_learning&sear'
-    """
-    query = [_MODE, ("searchFilter", cells_filter(study_run))]
-    if metric:
-        query += [("orderByKey", f"metrics.`{metric}`"), ("orderByAsc", "false")]
-    return f"/#/experiments/{experiment_id}/runs?{urlencode(query)}"
-
-
 def view_link(experiment_id: str, study_run: str) -> str:
     """Page of the cells of one execution with the columns of `view_tag`.
 

@@ -50,17 +50,19 @@ class DatasetUse:
     source: str = ""
     context: str = "training"
 
-    def as_input(self) -> Any:
-        """MLflow's record of it, an input of a run.
+    def as_inputs(self) -> list[Any]:
+        """MLflow's record of it, for the inputs of a run.
 
         Returns:
-            A `DatasetInput`.
+            One `DatasetInput`; none when the digest is empty, for a stage that reads no rows.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
+        if not self.digest:
+            return []
         # MLflow keeps 36 characters of a digest; the whole is in a tag.
         data = Dataset(self.name[:500], self.digest[:12], "local", json.dumps({"uri": self.source or self.name}))
-        return DatasetInput(data, [InputTag("mlflow.data.context", self.context), InputTag(DIGEST_TAG, self.digest)])
+        return [DatasetInput(data, [InputTag("mlflow.data.context", self.context), InputTag(DIGEST_TAG, self.digest)])]
 
 
 class StageRun:

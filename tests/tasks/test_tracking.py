@@ -1,7 +1,9 @@
 import json
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import mlflow
@@ -283,9 +285,10 @@ def test_a_deleted_experiment_does_not_block_its_study(uri):
 def test_the_link_opens_the_cells_with_their_metrics(uri):
     tracker = Tracker(uri, None, "study")
     parent = tracker.start_study("night", params={}, tags={})
-    assert "searchFilter=tags.%60bertpress.kind%60" in tracker.link()
+    at_the_start = tracker.link()
     cell = _record(tracker)
-    address = urlparse(tracker.link())
+    assert tracker.link() == at_the_start == Tracker(uri, None, "study", study_run=parent).link()
+    address = urlparse(at_the_start)
     page, query = address.fragment.split("?")
     assert (address.netloc, page) == ("127.0.0.1:5000", f"/experiments/{tracker.experiment_id}/runs")
     key = parse_qs(query)["viewStateShareKey"][0]
@@ -306,3 +309,15 @@ def test_only_the_last_hundred_views_are_kept():
         views[tag] = json.dumps({**json.loads(text), "recorded": number})
     old = old_views({**views, "mlflow.sharedViewState.made-by-a-person": "{}", "mlflow.note.content": "x"})
     assert sorted(old) == sorted(tag for tag in views if json.loads(views[tag])["recorded"] < 30)
+
+
+def test_the_searches_that_the_documentation_gives(uri):
+    tracker = Tracker(uri, None, "study")
+    tracker.start_study("night", params={}, tags={})
+    _record(tracker, _TRAIN, metrics={"accuracy": 0.95, "parameters": 14_000_000.0})
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "browse_results.md"
+    table = page.read_text().split("## Search")[1].split("## ")[0]
+    searches = re.findall(r"\| ``?((?:tags|metrics)\..+?)``?(?: \(| \|)", table)
+    assert len(searches) == 5
+    found = [len(MlflowClient(uri).search_runs([tracker.experiment_id], search)) for search in searches]
+    assert found[:2] == [1, 1]

@@ -116,6 +116,12 @@ def test_a_stage_that_ends_early_is_closed_with_what_it_measured(uri, tracker, e
         assert "a mapping that does not divide" in stored.data.tags["mlflow.note.content"]
 
 
+def test_a_stage_that_reads_no_rows_has_no_data_set(uri, tracker):
+    with _stage_run(tracker, dataset=DatasetUse("sst2", "")) as run:
+        run.finish({}, digest="d", uri="file:///d")
+    assert MlflowClient(uri).get_run(run.run_id).inputs.dataset_inputs == []
+
+
 def test_a_stage_left_without_a_product_is_killed(uri, tracker):
     with _stage_run(tracker) as run:
         pass

@@ -132,7 +132,7 @@ def test_the_ui_command_serves_a_store_and_leaves_no_files(tmp_path, monkeypatch
 
 
 def _get(address: str) -> bytes:
-    with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310
+    with urllib.request.urlopen(address, timeout=5) as answer:
         return answer.read()
 
 

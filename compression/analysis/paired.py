@@ -108,7 +108,7 @@ def _variances(draws: Array) -> tuple[float, float]:
     """Variance over resamples that all seeds share, and that each has on its own."""
     covariance = np.cov(draws, rowvar=False)
     shared = max(0.0, _off_diagonal(covariance))
-    return shared, float(np.diag(covariance).mean()) - shared
+    return shared, max(0.0, float(np.diag(covariance).mean()) - shared)
 
 
 def _off_diagonal(matrix: Array) -> float:
@@ -123,7 +123,7 @@ def _between_seeds(ours: Array, theirs: Array, our_draws: Array, their_draws: Ar
     if left + right == 0:
         return 0.0, float(seeds - 1)
     cross = np.cov(our_draws, their_draws, rowvar=False)[:seeds, seeds:]
-    scale = (max(0.0, _variances(our_draws)[1]) * max(0.0, _variances(their_draws)[1])) ** 0.5
+    scale = (_variances(our_draws)[1] * _variances(their_draws)[1]) ** 0.5
     together = float(np.diag(cross).mean()) - _off_diagonal(cross)
     correlation = min(1.0, max(0.0, together / scale)) if scale > 0 else 0.0
     apart = left + right - 2 * correlation * (left * right) ** 0.5

@@ -263,8 +263,9 @@ def _legend(table: AblationTable, usual: int, costs: Sequence[str]) -> list[str]
     lines = [f"Scores × 100: {spread}{_examples(table.columns)}."]
     if table.baseline is not None:
         lines.append(
-            f"Δ: difference to {table.baseline} in points with its {level} interval (paired bootstrap, "
-            f"{table.bootstrap_samples:,} resamples); bold when the interval excludes 0."
+            f"Δ: difference to {table.baseline} in points with its {level} interval over "
+            f"{'examples and seeds' if usual > 1 else 'examples'} (paired bootstrap, {table.bootstrap_samples:,} "
+            "resamples); bold when the interval excludes 0."
         )
     if table.teacher is not None:
         lines.append(f"Kept: share of {_teacher(table)}'s score.")

@@ -16,8 +16,9 @@ class QuantizeConfig(Config):
     """
 
     scheme: Literal["int8-dynamic"] = Field(
-        "int8-dynamic", description="int8 weights, one scale an output channel; activations quantised as they come"
+        "int8-dynamic",
+        description="int8 weights, one scale an output channel; activations coded as they come, one scale a token",
     )
     embeddings: bool = Field(
-        True, description="Store word embeddings as int8 too, one scale a row: they are most of a small model"
+        True, description="Store the embedding tables as int8 too, one scale a row: they are most of a small model"
     )

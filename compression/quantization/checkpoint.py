@@ -1,0 +1,95 @@
+"""Quantized model folders: the same files as any other, with int8 tensors in them."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from compression.architecture.checkpoint import check_weights, quiet_transformers
+from compression.errors import CheckpointError
+from compression.quantization.int8_dynamic import METHOD
+from compression.quantization.int8_modules import Int8Embedding, Int8Linear
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def is_quantized(folder: Path) -> bool:
+    """Tell a quantized model folder from a plain one.
+
+    Args:
+        folder: model folder.
+
+    Returns:
+        Whether its `config.json` declares a quantization; False where there is none to read.
+    """
+    try:
+        declared = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(declared, dict) and "quantization_config" in declared
+
+
+def load_quantized(folder: Path) -> "PreTrainedModel":
+    """Load a model that a `quantize` stage saved; its outputs are bit for bit those it had when it was saved.
+
+    Args:
+        folder: model folder.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        CheckpointError: the folder is missing, damaged, not quantized, or quantized by something else.
+    """
+    _check_declared(folder)
+    check_weights(folder)
+    try:
+        with quiet_transformers():
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # judged below
+                output_loading_info=True,
+            )
+    except Exception as error:  # transformers raises whatever its model classes raise
+        raise CheckpointError(f"{folder} cannot be loaded as a quantized classifier: {error}") from error
+    _check_loaded(folder, model, report)
+    return model.eval()
+
+
+def _check_declared(folder: Path) -> None:
+    path = folder / "config.json"
+    try:
+        declared = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{folder} is not a model folder: it has no config.json") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    quantization = declared.get("quantization_config") if isinstance(declared, dict) else None
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+    if method != METHOD:
+        given = "is not quantized" if method is None else f"is quantized by {method!r}"
+        raise CheckpointError(f"{folder} {given}; allowed: {METHOD!r}, as the quantize stage writes it")
+
+
+def _check_loaded(folder: Path, model: "PreTrainedModel", report: dict[str, Any]) -> None:
+    """Refuse weights that are absent, unknown, of the wrong shape or of the wrong number format."""
+    for kind, said in (
+        ("missing_keys", "lacks"),
+        ("unexpected_keys", "has unknown"),
+        ("mismatched_keys", "has misshapen"),
+    ):
+        # A mismatch comes with its two shapes.
+        names = sorted(entry if isinstance(entry, str) else str(entry[0]) for entry in report[kind])
+        if names:
+            raise CheckpointError(f"{folder} {said} weights: {', '.join(names[:3])} ({len(names)} in all)")
+    for name, module in model.named_modules():
+        if isinstance(module, Int8Linear | Int8Embedding):
+            scale = module.weight_scale
+            if module.weight.dtype != torch.int8 or not torch.isfinite(scale).all() or (scale < 0).any():
+                raise CheckpointError(f"{folder}: {name} does not hold int8 weights with finite scales")

@@ -13,7 +13,6 @@ class EvaluateConfig(Config):
         32
     """
 
-    batch_size: int = Field(64, ge=1, description="Sequences a forward pass when predicting")
     latency_length: int = Field(32, ge=4, description="Word pieces of the sequence that latency is measured on")
     latency_warmup: int = Field(10, ge=1, description="Forward passes before timing starts")
     latency_repeats: int = Field(100, ge=5, description="Timed forward passes at batch 1")

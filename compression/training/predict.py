@@ -58,7 +58,7 @@ def check_fits(model: "PreTrainedModel", encoded: Encoded, max_length: int) -> N
         CheckpointError: rows are longer than the model has positions, or word pieces lie outside its vocabulary.
     """
     longest = max(encoded.lengths, default=0)
-    positions = _positions(model.config)
+    positions = longest_input(model.config)
     if longest > positions:
         raise CheckpointError(
             f"a row has {longest} word pieces, but the model has only {positions} positions: "
@@ -72,8 +72,15 @@ def check_fits(model: "PreTrainedModel", encoded: Encoded, max_length: int) -> N
         )
 
 
-def _positions(config: Any) -> float:
-    """Longest input; RoBERTa and its kin count positions from the one after the padding token's number."""
+def longest_input(config: Any) -> float:
+    """Word pieces that a model has positions for.
+
+    Args:
+        config: the model's configuration.
+
+    Returns:
+        Their number, infinite for relative positions; RoBERTa and its kin count from the one after the padding token's.
+    """
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or positions <= 0:
         return float("inf")

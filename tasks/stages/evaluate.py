@@ -1,0 +1,42 @@
+"""The `evaluate` stage: what a checkpoint scores on its task, and what it costs."""
+
+import json
+from typing import Any, ClassVar
+
+from compression.evaluation.config import EvaluateConfig
+from tasks.stages.base import Product, Stage, StageRequest
+
+
+class Evaluate(Stage):
+    """Measures the chain's model on the task's reported splits.
+
+    Its folder holds what depends on model and data alone: `predictions.parquet` and `metrics.json`. Latency and machine
+    are in the summary.
+    """
+
+    kind = "evaluate"
+    config_model = EvaluateConfig
+    accepts: ClassVar[frozenset[Product]] = frozenset({"classifier", "quantized"})
+    produces = "evaluation"
+    splits = ("evaluation",)
+    resource = "measurement"
+
+    def run(self, request: StageRequest) -> dict[str, Any]:
+        """Measure the model; see `Stage.run`."""
+        from compression.data.load import load_task
+        from compression.evaluation import evaluate
+
+        if request.task is None:
+            raise ValueError("this stage needs a task")
+        result = evaluate.apply(
+            request.inputs["model"],
+            load_task(request.task, request.roots),
+            request.config,
+            runtime=request.runtime,
+            control=request.control,
+        )
+        result.predictions.to_parquet(request.output / "predictions.parquet", index=False)
+        size = {name: result.efficiency[name] for name in ("parameters", "bytes")}
+        measured = {"metrics": result.metrics, "examples": result.examples}
+        (request.output / "metrics.json").write_text(json.dumps(measured | size, indent=2) + "\n", encoding="utf-8")
+        return measured | {"efficiency": result.efficiency, "environment": result.environment}

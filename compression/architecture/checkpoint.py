@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Problem = Literal["classification", "regression"]
 
 _WEIGHTS, _SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 _LAYER_KEY = re.compile(r"(^|\.)layer\.\d+\.")
 # Written by transformers about where a tokenizer was read from; not a property of the tokenizer.
 _PROVENANCE = ("is_local", "local_files_only", "name_or_path")
@@ -71,8 +72,8 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     Raises:
         CheckpointError: there is none, or it cannot be read, or it cannot pad.
     """
-    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.txt").is_file():
-        raise CheckpointError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt")
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise CheckpointError(f"{folder} has no tokenizer: none of {', '.join(_TOKENIZER_FILES)}")
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -84,7 +84,7 @@ def train(
         config: optimiser, schedule, batches and stopping.
         seed: seed of the order of the rows and of dropout.
         runtime: device, precision and data loader processes.
-        work: existing folder for the resumable checkpoint; a training that was stopped goes on from there.
+        work: folder for the resumable checkpoint; a training that was stopped goes on from there.
         control: where to report progress, and whether to stop.
         history: file for the loss curve, a JSON object a line.
         pad_token_id: token that fills short sequences.
@@ -99,8 +99,10 @@ def train(
         Interrupted: a stop was asked for; the same call resumes.
         UserError: the training diverged.
     """
+    work.mkdir(parents=True, exist_ok=True)
     batches = StepBatches(encoded, config, seed=seed, pad_token_id=pad_token_id)
-    owner = identity(model, encoded, config.model_dump_json(), str(seed), runtime.device, runtime.precision)
+    settings = config.model_dump_json(exclude={"checkpoint_seconds"})
+    owner = identity(model, encoded, settings, str(seed), runtime.device, runtime.precision)
     accelerator = build_accelerator(runtime)
     with prepared(accelerator, model, build_optimizer(model, config)) as (wrapped, optimizer):
         checkpoint = CheckpointFile(work / "training.safetensors", model, optimizer, accelerator.scaler, owner)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -17,6 +17,7 @@ def softmax(logits):
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+@settings(max_examples=40, deadline=None)
 @given(LOGITS, LOGITS, TEMPERATURES)
 def test_soft_cross_entropy_is_the_mean_over_examples_times_the_squared_temperature(student, teacher, temperature):
     expected = -(softmax(teacher / temperature) * np.log(softmax(student / temperature))).sum() / 4 * temperature**2
@@ -24,6 +25,7 @@ def test_soft_cross_entropy_is_the_mean_over_examples_times_the_squared_temperat
     assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
+@settings(max_examples=40, deadline=None)
 @given(LOGITS, LOGITS, TEMPERATURES)
 def test_its_gradient_is_that_of_the_divergence(student, teacher, temperature):
     """d/dz T^2 KL = T (softmax(z/T) - softmax(t/T)) / b (Hinton et al. 2015, eq. 2 times T^2)."""

@@ -98,11 +98,11 @@ def test_regression_distils_the_teachers_outputs_not_the_gold_values(tmp_path):
 
 
 def test_a_student_comes_to_agree_with_its_teacher(tmp_path):
-    data = tiny_task(150)
+    data = tiny_task(100)
     teacher = labelled(tiny_classifier(seed=9))
     teacher.classifier.weight.data *= 50  # a random teacher with strong opinions that are not the gold labels
     student, _ = distil(
-        tmp_path, data, teacher, epochs=8, soft_weight=1, hard_weight=0, evaluations_per_epoch=0, temperature=1
+        tmp_path, data, teacher, epochs=6, soft_weight=1, hard_weight=0, evaluations_per_epoch=0, temperature=1
     )
     own, taught = reference_logits(student, data), reference_logits(teacher, data)
     assert (own.argmax(dim=1) == taught.argmax(dim=1)).float().mean() > 0.9

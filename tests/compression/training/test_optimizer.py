@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import tiny_classifier
 
@@ -47,6 +47,7 @@ def test_a_step_is_the_equation_of_adamw():
     np.testing.assert_allclose(layer.weight.detach().numpy(), weight, rtol=1e-5)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     total=st.integers(1, 400),
     warmup=st.floats(0, 1),

@@ -100,11 +100,12 @@ def description(stages: Sequence[CellStage], records: Mapping[str, StageRecord |
     Returns:
         A table.
     """
-    lines = ["| stage | this time | run | artifact |", "|---|---|---|---|"]
+    lines = ["| stage | this time | artifact |", "|---|---|---|"]
     for stage in stages:
         record = records.get(stage.key)
-        link = f"[{stage.kind}]({tracking_links.run_link(record.experiment_id, record.run_id)[1:]})" if record else "–"
-        lines.append(f"| {stage.kind} | {'reused' if stage.cached else 'ran'} | {link} | `{stage.digest[:12]}` |")
+        address = tracking_links.run_link(record.experiment_id, record.run_id)[1:] if record else ""
+        name = f"[{stage.kind}]({address})" if address else stage.kind
+        lines.append(f"| {name} | {'reused' if stage.cached else 'ran'} | `{stage.digest[:12]}` |")
     return "\n".join(lines)
 
 

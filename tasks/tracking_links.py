@@ -89,7 +89,7 @@ def view_tag(study_run: str, metrics: Sequence[str]) -> tuple[str, str]:
         "orderByAsc": False,
         "selectedColumns": columns,
         "columnOrder": columns,
-        "columnWidths": {"tags.`variant`": 220, "tags.`seed`": 60},
+        "columnWidths": {"tags.`variant`": 170, "tags.`seed`": 60},
         "runsHiddenMode": "SHOW_ALL",
         _RECORDED: now(),
     }

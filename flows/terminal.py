@@ -134,12 +134,13 @@ def show_explanation(console: "Console", records: Sequence[dict[str, Any]]) -> N
         console.print(f"{record['label']}", style="bold", markup=False)
         console.print(f"  {record['status']}  {record['reason']}".rstrip(), markup=False)
         if record["key"] is not None:
-            console.print(f"  key      {record['key']}", markup=False, soft_wrap=True)
+            console.print(f"  key         {record['key']}", markup=False, soft_wrap=True)
         for name, value in (record["parts"] or {}).items():
-            console.print(f"  {name:<9}{_compact(name, value)}", markup=False, soft_wrap=True)
+            console.print(f"  {name:<12}{_compact(name, value)}", markup=False, soft_wrap=True)
         changes = record["changed"]
-        since = "not run before" if changes is None else "; ".join(changes) or "nothing"
-        console.print(f"  changed  {since}\n", markup=False, soft_wrap=True, style="yellow" if changes else None)
+        unknown = "known when its inputs are" if record["parts"] is None else "not run before"
+        since = unknown if changes is None else "; ".join(changes) or "nothing"
+        console.print(f"  changed     {since}\n", markup=False, soft_wrap=True, style="yellow" if changes else None)
 
 
 def _compact(name: str, value: Any) -> str:

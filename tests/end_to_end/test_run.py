@@ -79,7 +79,7 @@ def test_plan_and_explain_say_what_changed(ran):
     assert plans["finetune teacher · mood · seed 0"]["status"] == "reuse"
     assert plans["quantize int8 · mood · seed 0"]["reason"] == "its input `model` has to be computed first"
     text = ran.bertpress("explain", str(ran.study), "distilled", "--set", "defaults.task_distill.temperature=7")
-    assert "changed  config.temperature 2 -> 7" in text
+    assert "changed     config.temperature 2 -> 7" in text
     assert re.search(r"environment +torch=2\.\d+", text)
 
 

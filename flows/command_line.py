@@ -7,8 +7,6 @@ libraries are imported inside the commands that need them.
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,20 +43,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 def main() -> None:
     """Run the command line; errors that a user can mend are printed without a stack."""
-    with _plain_errors():
-        app()
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
     try:
-        yield
+        app()
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(WRONG)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; run the same command again to go on from here\n")
-        sys.exit(STOPPED)
+    except SystemExit as ending:  # typer's ending, also of a KeyboardInterrupt
+        if ending.code == STOPPED:
+            sys.stderr.write("stopped; run the same command again to go on from here\n")
+        raise
 
 
 def _open(

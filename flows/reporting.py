@@ -204,4 +204,4 @@ def flow_artifact(project: Project, table: "AblationTable", record: RunRecord, f
 
 
 def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {markdown.escape(line)}" for line in lines)

@@ -14,13 +14,14 @@ from pydantic import Field
 from compression.configuration import Config
 from compression.control import Control
 from compression.errors import Interrupted, UserError
+from compression.runtime import Runtime
 from tasks import stopping
 from tasks.artifact_store import ArtifactReference, ArtifactStore
 from tasks.invocation import StageInvocation
 from tasks.locks import machine_slot
 from tasks.progress import StageProgress
 from tasks.settings import Settings
-from tasks.stages.base import StageRequest
+from tasks.stages.base import Stage, StageRequest
 
 if TYPE_CHECKING:
     from tasks.tracking import StageRun
@@ -74,7 +75,7 @@ def run_stage(invocation: StageInvocation, execution: Execution, settings: Setti
         )
         started = time.monotonic()
         try:
-            with stopping.stopping_between_steps():
+            with stopping.stopping_between_steps(), _threads(stage, runtime):
                 meta = stage.run(request)
         except BaseException:
             shutil.rmtree(output, ignore_errors=True)
@@ -82,12 +83,24 @@ def run_stage(invocation: StageInvocation, execution: Execution, settings: Setti
         finally:
             progress.finish()
         meta = {**meta, "seconds": round(time.monotonic() - started, 3)}
+        if run:
+            # What an attempt that was killed had measured before this one went on.
+            run.log_history(output / "history.jsonl")
         digest, size = store.put(output)
         reference = ArtifactReference(stage=stage.kind, key=key, digest=digest, size=size, meta=meta)
         if run:
             run.finish(meta, digest=digest, uri=store.folder(digest).as_uri())
         shutil.rmtree(work, ignore_errors=True)
     return reference
+
+
+def _threads(stage: Stage, runtime: Runtime) -> AbstractContextManager[None]:
+    """The runtime's number of threads around whatever computes; light stages may not even need torch."""
+    if stage.resource == "light":
+        return nullcontext()
+    from compression.training.precision import torch_threads
+
+    return torch_threads(runtime.threads)
 
 
 def _slot(invocation: StageInvocation, settings: Settings) -> AbstractContextManager[None]:

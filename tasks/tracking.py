@@ -129,7 +129,7 @@ class Tracker:
         self,
         variant: str,
         task: str,
-        seed: int,
+        seed: int | None,
         *,
         params: Mapping[str, Any],
         metrics: Mapping[str, float],
@@ -142,7 +142,7 @@ class Tracker:
         Args:
             variant: row of the table.
             task: task.
-            seed: seed.
+            seed: seed; None when the chain makes no random choice.
             params: the whole resolved chain, nested.
             metrics: all that was measured.
             stages: the chain, with what was reused.
@@ -163,7 +163,7 @@ class Tracker:
             **({"not_finite": ", ".join(not_finite)} if not_finite else {}),
             NOTE_TAG: tracking_values.note(tracking_cells.description(stages, records)),
         }
-        run_id = self._create_child(f"{variant} · {task} · seed {seed}", own)
+        run_id = self._create_child(tracking_cells.name(cell), own)
         with self._closing(run_id):
             points = tracking_values.points(kept, now(), tracking_cells.measured_model(stages, records))
             tracking_values.write(self._client, run_id, metrics=points, params=tracking_values.parameters(params))

@@ -7,7 +7,7 @@ from typing import Any
 from tasks import tracking_links
 from tasks.tracking_stage_run import KIND_TAG, DatasetUse
 
-Cell = tuple[str, str, int]
+Cell = tuple[str, str, int | None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def tags(cell: Cell, stages: Sequence[CellStage]) -> dict[str, str]:
         ('1 of 2', 'finetune-1', 'cd')
     """
     variant, task, seed = cell
-    found = {KIND_TAG: "cell", "variant": variant, "task": task, "seed": str(seed)}
+    found = {KIND_TAG: "cell", "variant": variant, "task": task, "seed": _seed_text(seed)}
     for number, stage in enumerate(stages, 1):
         found[f"stage.{number}.{stage.kind}"] = stage.key
         found[f"artifact.{number}.{stage.kind}"] = stage.digest
@@ -84,10 +84,31 @@ def search(cell: Cell) -> str:
         >>> search(("int8", "sst2", 0))
         "tags.`bertpress.kind` = 'cell' and tags.variant = 'int8' and tags.task = 'sst2' and tags.seed = '0'"
     """
-    variant, task, seed = cell
+    variant, task, seed = cell[0], cell[1], _seed_text(cell[2])
     return (
         f"tags.`{KIND_TAG}` = 'cell' and tags.variant = '{variant}' and tags.task = '{task}' and tags.seed = '{seed}'"
     )
+
+
+def name(cell: Cell) -> str:
+    """Name of a cell's run, for people.
+
+    Args:
+        cell: variant, task, seed.
+
+    Returns:
+        The parts that the cell has.
+
+    Example:
+        >>> name(("int8", "sst2", 0)), name(("pruned", "sst2", None))
+        ('int8 · sst2 · seed 0', 'pruned · sst2')
+    """
+    variant, task, seed = cell
+    return " · ".join([variant, task, *([] if seed is None else [f"seed {seed}"])])
+
+
+def _seed_text(seed: int | None) -> str:
+    return "-" if seed is None else str(seed)
 
 
 def description(stages: Sequence[CellStage], records: Mapping[str, StageRecord | None]) -> str:

@@ -14,7 +14,7 @@ from compression.evaluation.metrics import compute
 from compression.runtime import Runtime
 from compression.training.config import TrainingConfig
 from compression.training.loop import LossFunction, TrainingResult, train
-from compression.training.precision import training_attention
+from compression.training.precision import dropout_probability, training_attention
 from compression.training.predict import encode_for, predict
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def train_on_task(
     Returns:
         Steps, losses and the selection score, which is the task's first metric.
     """
-    with training_attention(model, runtime):
+    with training_attention(model, runtime), dropout_probability(model, config.dropout):
         return train(
             model,
             loss_function,

@@ -6,16 +6,19 @@ PYTHON ?= $(shell for candidate in python3 python3.11 python3.12 python3.13; do 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
+# Two processes with one thread each: two threads each would fight over two cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
+
 .PHONY: demo test test-all check benchmark docs lock clean
 
 demo: $(VENV)/.ready ## run the quickstart study and print its table
 	$(BIN)/bertpress run studies/quickstart.yaml
 
 test: check ## static checks and the default test suite
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -q
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 test-all: check ## the default suite and the slow tests
-	$(BIN)/python -m pytest -q -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 check: $(VENV)/.ready ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

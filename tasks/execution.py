@@ -57,7 +57,9 @@ def run_stage(invocation: StageInvocation, execution: Execution, settings: Setti
     """
     stage, runtime, store = invocation.stage, settings.runtime(), ArtifactStore(settings.store_folder)
     key = invocation.key(runtime)
-    with _slot(invocation, settings), _tracked(invocation, execution, settings, key) as run:
+    with _slot(invocation, settings) as slot, _tracked(invocation, execution, settings, key) as run:
+        if slot is not None and runtime.device == "cuda" and settings.workers > 1:
+            _see_one_gpu(slot)
         work = settings.home_folder / "work" / key
         work.mkdir(parents=True, exist_ok=True)
         output = store.new_folder()
@@ -103,7 +105,14 @@ def _threads(stage: Stage, runtime: Runtime) -> AbstractContextManager[None]:
     return torch_threads(runtime.threads)
 
 
-def _slot(invocation: StageInvocation, settings: Settings) -> AbstractContextManager[None]:
+def _see_one_gpu(slot: int) -> None:
+    """Give the GPU of a slot to this process, which runs one stage and has not imported torch yet."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else [str(number) for number in range(slot + 1)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
+
+
+def _slot(invocation: StageInvocation, settings: Settings) -> AbstractContextManager[int | None]:
     resource = invocation.stage.resource
     if resource == "light":
         return nullcontext()

@@ -5,8 +5,8 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -48,7 +48,7 @@ def held(folder: Path, name: str) -> Iterator[None]:
 @contextmanager
 def machine_slot(
     folder: Path, resource: str, slots: int, *, exclusive: bool, check: Callable[[], None] = lambda: None
-) -> Iterator[None]:
+) -> Iterator[int]:
     """Take one of a machine's slots, or all of them, among all processes of all studies.
 
     Args:
@@ -59,22 +59,29 @@ def machine_slot(
         check: called while waiting; raises to give up.
 
     Yields:
-        Nothing.
+        Number of the slot; the first one's when all are taken.
     """
     numbered = [FileLock(lock_file(folder, f"{resource}-slot-{number}")) for number in range(slots)]
+    groups = [{number: lock} for number, lock in enumerate(numbered)] if exclusive else [dict(enumerate(numbered))]
     with ExitStack() as stack:
         # All takers of all slots go in one order, so two of them cannot wait for each other.
-        for wanted in [[lock] for lock in numbered] if exclusive else [numbered]:
-            stack.callback(_first_free(wanted, check).release)
-        yield
+        taken = [stack.enter_context(_first_free(wanted, check)) for wanted in groups]
+        yield taken[0]
 
 
-def _first_free(candidates: list[FileLock], check: Callable[[], None]) -> FileLock:
-    """Acquire whichever lock becomes free first."""
+@contextmanager
+def _first_free(candidates: Mapping[int, FileLock], check: Callable[[], None]) -> Iterator[int]:
+    """Hold whichever lock becomes free first."""
     while True:
-        for lock in candidates:
+        for number, lock in candidates.items():
             check()
-            with suppress(Timeout):
+            try:
                 lock.acquire(timeout=0)
-                return lock
+            except Timeout:
+                continue
+            try:
+                yield number
+            finally:
+                lock.release()
+            return
         time.sleep(_POLL_SECONDS)

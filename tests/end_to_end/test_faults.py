@@ -43,7 +43,7 @@ def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(undisturbed, tmp
     process = world.start("run", str(world.study))
     checkpoint = world.wait_for(lambda: next(world.home.glob("work/task_distill-*/*.safetensors"), None))
     process.send_signal(sign)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == (-9 if sign == signal.SIGKILL else 130), errors
     assert checkpoint.exists(), "the stage was stopped in its middle and left its checkpoint"
     done = digests(world)
@@ -96,7 +96,7 @@ def test_two_runs_at_once_compute_each_stage_once(undisturbed, tmp_path, encoder
     both = [world.start("run", str(world.study), "--json") for _ in range(2)]
     tables = []
     for process in both:
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors
         tables.append(json.loads(output))
     assert metrics(tables[0]) == metrics(tables[1]) == metrics(undisturbed.table)

@@ -84,7 +84,7 @@ class World:
 
     def bertpress(self, *arguments: str, expect: int = 0, **environment: str) -> str:
         process = self.start(*arguments, **environment)
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=900)
         assert process.returncode == expect, f"exit {process.returncode}\n{output}\n{errors}"
         return output if expect == 0 else output + errors
 
@@ -101,7 +101,7 @@ class World:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         return list(client.search_runs(experiments, filter_string, max_results=1000))
 
-    def wait_for(self, condition, seconds: float = 120.0):
+    def wait_for(self, condition, seconds: float = 600.0):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := condition():

@@ -169,7 +169,9 @@ class _StudyExecution:
         computed = frozenset(identity for identity, record in self.nodes.items() if not record.cached)
         table = table_of(self.project, run.products, links=self.recorder.cell_links, computed=computed)
         failures = sorted(set(run.failures.values()))
-        self.recorder.links["Prefect flow run"] = run.execution.prefect_run
+        if self.server:
+            page = self.server.removesuffix("/api")
+            self.recorder.links["Prefect"] = f"{page}/runs/flow-run/{run.execution.prefect_run}"
         record = self.recorder.write("failed" if failures else "finished")
         files = write_report(self.project, table, record)
         self.outcome = Outcome(record, table, files, failures)

@@ -1,5 +1,6 @@
 """The Prefect flow of a study: every node a cached task, every cell recorded, one artifact to read."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture, wait
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -69,11 +70,13 @@ class StudyRun:
                 if (invocation := self._prepare(node)) is not None:
                     future = self._task(node).submit(invocation, self._execution(node), wait_for=self._inputs(node))
                     running[future] = (node, invocation)
-            done = wait(list(running), timeout=_POLL_SECONDS).done if running else set()
+            done = [future for future in running if _is_done(future)]
             for future in done:
                 self._settle(*running.pop(future), future.state)
             if not running:
                 self._check_stop()
+            elif not done:
+                time.sleep(_POLL_SECONDS)
 
     def _check_stop(self) -> None:
         if stop_requested():
@@ -114,6 +117,15 @@ class StudyRun:
         self.failures[node.id] = (
             f"{node.label}: {error}" if isinstance(error, UserError) else f"{node.label}: {error!r}"
         )
+
+
+def _is_done(future: PrefectFuture[Any]) -> bool:
+    """Whether a task has ended. Asking for its result also keeps its final state: the server learns of it later."""
+    try:
+        future.result(timeout=0, raise_on_failure=False)
+    except TimeoutError:
+        return False
+    return True
 
 
 def run_in_prefect(run: StudyRun, run_name: str, description: str, finish: Callable[[StudyRun], str]) -> None:

@@ -122,8 +122,8 @@ def key_of(parts: Mapping[str, Any]) -> str:
         `<stage>-<sha256>`.
 
     Example:
-        >>> key_of({"stage": "finetune", "seed": 0})[:13]
-        'finetune-9ee9'
+        >>> key_of({"stage": "finetune", "seed": 0}).partition("-")[0]
+        'finetune'
     """
     return f"{parts['stage']}-{keys.digest(parts)}"
 

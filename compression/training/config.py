@@ -40,7 +40,12 @@ class TrainingConfig(Config):
         ge=1,
         description="Stop after this many measurements without a better one; null trains to the end. The best weights are kept either way",
     )
-    dropout: float | None = Field(None, ge=0, lt=1, description="Dropout probability while training, of every dropout layer; null keeps the model's own")
+    dropout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Dropout probability while training, of every dropout layer; null keeps the model's own",
+    )
     length_bucketing: bool = Field(
         True, description="Batch sequences of similar length; off, batches are drawn at random and padded"
     )

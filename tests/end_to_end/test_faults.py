@@ -109,7 +109,7 @@ CHANGES = {
     "compression/distillation/task.py": {"task_distill"},
     "compression/training/optimizer.py": {"finetune", "task_distill"},
     "compression/quantization/int8_arithmetic.py": {"quantize", "evaluate"},
-    "compression/evaluation/efficiency.py": {"evaluate"},
+    "compression/evaluation/evaluate.py": {"evaluate"},
     "flows/planning.py": set(),
     "compression/analysis/table.py": set(),
 }

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compression.data.sources import resolve
-
 from compression.errors import CheckpointError
 from tasks.artifact_store import folder_digest
 

@@ -1,5 +1,6 @@
 """The Prefect flow of a study: every node a cached task, every cell recorded, one artifact to read."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from tasks.artifact_store import ArtifactReference
 from tasks.cached_stage import cached_stage
 from tasks.execution import Execution
 from tasks.invocation import StageInvocation
+from tasks.records import read_record
 from tasks.settings import Settings
 from tasks.stopping import stop_requested
 
@@ -109,6 +111,9 @@ class StudyRun:
         self._states[node.id] = state
         if state.is_completed():
             self.products[node.id] = state.result()
+            if read_record(self.settings, self.products[node.id].key) is None:
+                # Seen when tasks end at the same moment side by side: Prefect then drops what it should have written.
+                sys.stderr.write(f"{node.label}: its cache record was not written; the next run computes it again\n")
             self.on_product(node, invocation, self.products[node.id], state.name == "Cached")
             return
         error = state.result(raise_on_failure=False)

@@ -46,4 +46,6 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PIP) torch==2.13.0
 	$(PIP) --no-deps --requirement requirements.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
+	# pip compiles one file after another; and where PYTHONDONTWRITEBYTECODE is set, nothing else ever would.
+	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib
 	@touch $@

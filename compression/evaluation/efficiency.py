@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.control import Control
+from compression.training.precision import torch_threads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -100,7 +101,7 @@ def latency(
     control = control or Control()
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     placed = {name: tensor.to(device) for name, tensor in inputs.items()}
-    with pinned_threads(threads), torch.inference_mode(), _garbage_kept():
+    with torch_threads(threads), torch.inference_mode(), _garbage_kept():
         for _ in range(warmup):
             control.check()
             model(**placed)
@@ -144,26 +145,6 @@ def environment(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
-
-
-@contextmanager
-def pinned_threads(threads: int) -> Iterator[None]:
-    """Fix torch's threads for a while.
-
-    Args:
-        threads: threads of one operation.
-
-    Example:
-        >>> with pinned_threads(1):
-        ...     torch.get_num_threads()
-        1
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

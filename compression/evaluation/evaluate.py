@@ -12,11 +12,12 @@ from compression.control import Control
 from compression.data.load import TaskData
 from compression.errors import UserError
 from compression.evaluation.config import EvaluateConfig
-from compression.evaluation.efficiency import bytes_on_disk, environment, latency, latency_inputs, pinned_threads
+from compression.evaluation.efficiency import bytes_on_disk, environment, latency, latency_inputs
 from compression.evaluation.metrics import Array, compute
 from compression.quantization.checkpoint import is_quantized, load_quantized
 from compression.quantization.int8_arithmetic import kernel_name
 from compression.runtime import Runtime
+from compression.training.precision import torch_threads
 from compression.training.predict import encode_for, longest_input, predict
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def apply(
     metrics: dict[str, float] = {}
     frames = []
     for split, frame in data.evaluation.items():
-        with pinned_threads(runtime.threads):
+        with torch_threads(runtime.threads):
             logits = _logits(model, tokenizer, frame, data.config.max_length, split, control)[:, order]
         scores = compute(data.metrics, frame["label"].to_numpy(), logits, data.problem)
         metrics.update({f"{name}_{split}" if split else name: value for name, value in scores.items()})

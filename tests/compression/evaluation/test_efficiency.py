@@ -11,7 +11,8 @@ from torch import nn
 from compression.architecture.checkpoint import save_checkpoint
 from compression.control import Control
 from compression.errors import Interrupted
-from compression.evaluation.efficiency import bytes_on_disk, environment, latency, latency_inputs, pinned_threads
+from compression.evaluation.efficiency import bytes_on_disk, environment, latency, latency_inputs
+from compression.training.precision import torch_threads
 
 
 class Watching(nn.Module):
@@ -92,7 +93,7 @@ def test_a_stop_request_is_honoured_between_passes(inputs):
 
 def test_pinned_threads_nest():
     before = torch.get_num_threads()
-    with pinned_threads(1), pinned_threads(2):
+    with torch_threads(1), torch_threads(2):
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == before
 

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from compression.architecture import registration  # noqa: F401  # the encoder of any shape
 from compression.architecture.labels import label_fields
 from compression.errors import CheckpointError
 
@@ -24,7 +25,7 @@ Problem = Literal["classification", "regression"]
 
 _WEIGHTS, _SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
-_LAYER_KEY = re.compile(r"(^|\.)layer\.\d+\.")
+_LAYER_KEY = re.compile(r"(^|\.)(layer|attention|feed_forward)\.\d+\.")
 # Written by transformers about where a tokenizer was read from; not a property of the tokenizer.
 _PROVENANCE = ("is_local", "local_files_only", "name_or_path")
 
@@ -122,7 +123,7 @@ def load_classifier(
             )
     except Exception as error:
         raise CheckpointError(f"{folder} cannot be loaded as a sequence classifier: {error}") from error
-    _check_report(folder, model, report, fresh_head_allowed=labels is not None)
+    check_report(folder, model, report, fresh_head_allowed=labels is not None)
     return model.eval()
 
 
@@ -200,15 +201,25 @@ def check_weights(folder: Path) -> None:
             raise CheckpointError(f"{file} is truncated or damaged: {error}") from error
 
 
-def _check_report(folder: Path, model: "PreTrainedModel", report: dict[str, Any], *, fresh_head_allowed: bool) -> None:
-    """Raise CheckpointError when more than a head was initialised, or when layers of the file were ignored."""
+def check_report(folder: Path, model: "PreTrainedModel", report: dict[str, Any], *, fresh_head_allowed: bool) -> None:
+    """Judge what transformers reports of loading a model.
+
+    Args:
+        folder: where it was loaded from.
+        model: the model.
+        report: the loading information.
+        fresh_head_allowed: whether a head may have been initialised.
+
+    Raises:
+        CheckpointError: more than a head was initialised, or layers of the file were ignored.
+    """
     encoder_prefix = f"{model.base_model_prefix}."
     pooler_prefix = f"{encoder_prefix}pooler."
     missing = set(report["missing_keys"])
     mismatched = {entry[0]: entry[1:] for entry in report["mismatched_keys"]}
     head = {name for name in missing | set(mismatched) if not name.startswith(encoder_prefix)}
     if head and not fresh_head_allowed:
-        raise CheckpointError(f"{folder} has no classification head that fits its config.json: {_some(head)}")
+        raise CheckpointError(f"{folder} has no head that fits its config.json: {_some(head)}")
     wrong = {name for name in mismatched if name.startswith(encoder_prefix)}
     if wrong:
         name = min(wrong)

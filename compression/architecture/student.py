@@ -10,6 +10,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from compression.architecture.checkpoint import Problem, load_classifier, load_encoder_config
 from compression.architecture.config import StudentConfig
+from compression.architecture.conversion import config_of
+from compression.architecture.encoder.modeling_bertpress import BertpressForSequenceClassification
 from compression.architecture.labels import label_fields
 from compression.architecture.presets import PRESETS
 from compression.errors import UserError
@@ -25,9 +27,9 @@ def build_student(
 ) -> "PreTrainedModel":
     """Make a student with a fresh head for a task.
 
-    A preset is a BERT encoder with random weights (Devlin et al. 2018, normal with standard deviation 0.02) over the
-    pretrained encoder's vocabulary and positions. Chosen layers are copied together with the embeddings and the pooler
-    (the released DistilBERT script, arXiv:1910.01108, leaves the pooler out).
+    A preset has random weights (Devlin et al. 2018, normal with standard deviation 0.02) over the pretrained encoder's
+    vocabulary and positions; it is a plain BERT where a BERT can have its shape. Chosen layers are copied together with
+    the embeddings and the pooler (the released DistilBERT script, arXiv:1910.01108, leaves the pooler out).
 
     Args:
         config: preset or layers.
@@ -53,19 +55,24 @@ def _from_preset(
 ) -> "PreTrainedModel":
     encoder = load_encoder_config(encoder_folder)
     preset = PRESETS[name]
-    config = BertConfig(
-        num_hidden_layers=preset.layers,
-        hidden_size=preset.hidden_size,
-        num_attention_heads=preset.heads,
-        intermediate_size=preset.intermediate_size,
-        vocab_size=encoder.vocab_size,
-        max_position_embeddings=encoder.max_position_embeddings,
-        type_vocab_size=getattr(encoder, "type_vocab_size", 2),
-        pad_token_id=encoder.pad_token_id,
-        **label_fields(labels, problem),
-    )
+    kept = {
+        "vocab_size": encoder.vocab_size,
+        "max_position_embeddings": encoder.max_position_embeddings,
+        "type_vocab_size": getattr(encoder, "type_vocab_size", 2) if preset.type_vocab_size else 0,
+    }
+    settings = {"pad_token_id": encoder.pad_token_id, "hidden_act": preset.hidden_act, **label_fields(labels, problem)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if not preset.is_bert:
+            return BertpressForSequenceClassification(config_of(preset.shape(**kept), **settings)).eval()
+        config = BertConfig(
+            num_hidden_layers=preset.layers,
+            hidden_size=preset.hidden_size,
+            num_attention_heads=preset.heads,
+            intermediate_size=preset.intermediate_size,
+            **kept,
+            **settings,
+        )
         return BertForSequenceClassification(config).eval()
 
 

@@ -96,7 +96,7 @@ def test_other_encoders_than_bert(tmp_path):
 
 
 def test_without_labels_a_head_must_be_there(tmp_path):
-    with pytest.raises(CheckpointError, match="no classification head"):
+    with pytest.raises(CheckpointError, match="no head that fits"):
         load_classifier(tiny_encoder_folder(tmp_path / "encoder"))
 
 

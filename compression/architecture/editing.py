@@ -12,7 +12,7 @@ from compression.architecture.checkpoint import check_report, check_weights, loa
 from compression.architecture.conversion import config_of, to_bertpress
 from compression.architecture.encoder.modeling_bertpress import BertpressModel, BertpressPreTrainedModel
 from compression.architecture.registration import AUTO_CLASSES
-from compression.architecture.shape import EncoderShape
+from compression.architecture.shape import EncoderShape, shape_of
 from compression.errors import CheckpointError, UserError
 
 Model = TypeVar("Model", bound=BertpressPreTrainedModel)
@@ -32,6 +32,7 @@ def load_editable(folder: Path) -> BertpressPreTrainedModel:
         UserError: its architecture is none of these.
     """
     config = load_encoder_config(folder)
+    shape_of(config.to_dict())  # refuses other architectures before anything is read
     check_weights(folder)
     named = (getattr(config, "architectures", None) or ["Model"])[0]
     ours = {model.__name__: model for _, model in AUTO_CLASSES.values()}

@@ -45,5 +45,5 @@ def broken_rule(
         if start not in stage.accepts:
             allowed = [name for name, other in registry.items() if start in other.accepts]
             return position, describe(f"`{kind}` cannot follow {before}", allowed=allowed)
-        product, before = stage.produces, f"`{kind}`"
+        product, before = start if stage.produces == "same" else stage.produces, f"`{kind}`"
     return None

@@ -126,7 +126,7 @@ def plan(
     project = _open(study, overrides, only, tasks, seeds)
     plans = project.plan()
     if as_json:
-        _print_json(plan_records(plans))
+        _print_json(plan_records(project, plans))
     else:
         show_plan(_console(), project, plans)
 

@@ -118,10 +118,11 @@ class _Builder:
         for role in roles:
             inputs[role] = SOURCE if role == "encoder" else self._teacher(task, seed)
         depends = frozenset().union(*(self._depends[given] for given in inputs.values()))
-        depends |= {*(["task"] if stage.splits else []), *(["seed"] if stage.uses_seed and fixed is None else [])}
-        node_seed = (seed if fixed is None else fixed) if stage.uses_seed else None
-        task_read = task if stage.splits else None
-        task_name = task.name if stage.splits else None
+        reads, random = stage.reads(resolved.config), stage.is_random(resolved.config)
+        depends |= {*(["task"] if reads else []), *(["seed"] if random and fixed is None else [])}
+        node_seed = (seed if fixed is None else fixed) if random else None
+        task_read = task if reads else None
+        task_name = task.name if reads else None
         identity = keys.digest([resolved.kind, self._config_digest(resolved), inputs, task_name, node_seed])[:16]
         if identity not in self.graph.nodes:
             where = [task.name] if "task" in depends else []

@@ -92,7 +92,7 @@ class Preparer:
             config=node.config.model_dump(mode="json"),
             inputs=inputs,
             task=node.task,
-            data=self._fingerprint(node, stage.splits),
+            data=self._fingerprint(node, stage.reads(node.config)),
             seed=node.seed,
             roots=self.roots,
             label=node.label,

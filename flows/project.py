@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from compression.architecture.shape import EncoderShape
 from flows.graph import Graph, build_graph
 from flows.overrides import select
 from flows.planning import NodePlan, Preparer, plan_graph
 from flows.run_record import last_parts
+from flows.shapes import check_shapes
 from flows.study_file import LoadedStudy, load_study
 from tasks.settings import Settings
 from tasks.stages.base import Stage
@@ -16,13 +18,23 @@ from tasks.stages.registry import stages as registered_stages
 
 @dataclass(frozen=True)
 class Project:
-    """A loaded study with its graph, on one machine."""
+    """A loaded study with its graph, on one machine.
+
+    Attributes:
+        loaded: the study.
+        graph: its stages.
+        stages: kinds of stage.
+        roots: folders that relative files and models may lie in.
+        settings: this machine.
+        shapes: node id -> shape of the model that the stage leaves behind, as far as it is known before it runs.
+    """
 
     loaded: LoadedStudy
     graph: Graph
     stages: Mapping[str, Stage]
     roots: tuple[Path, ...]
     settings: Settings
+    shapes: Mapping[str, EncoderShape]
 
     @property
     def name(self) -> str:
@@ -84,5 +96,6 @@ def open_project(
     known = stages if stages is not None else registered_stages()
     loaded = select(load_study(path, overrides, known), only, tasks, seeds)
     graph = build_graph(loaded.study, loaded.variants, loaded.teacher, known)
-    folders = [path.resolve().parent, *([settings.data_folder.expanduser().resolve()] if settings.data_folder else [])]
-    return Project(loaded, graph, known, tuple(folders), settings)
+    data = settings.data_folder
+    roots = (path.resolve().parent, *([data.expanduser().resolve()] if data else []))
+    return Project(loaded, graph, known, roots, settings, check_shapes(loaded, graph, known, roots))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from compression.architecture.counts import parameters_by_part
 from flows.cleaning import Removal
 from flows.planning import NodePlan, differences
 from flows.project import Project
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from compression.analysis.results import AblationTable
     from flows.running import Outcome
 
+_CHANGES_SHOWN = 3
 _STATUS_STYLE = {"reuse": "green", "run": "yellow"}
 
 
@@ -52,10 +54,11 @@ def show_outcome(console: "Console", project: Project, outcome: "Outcome") -> No
         console.print(f"failed   {failure}", style="red", markup=False)
 
 
-def plan_records(plans: Sequence[NodePlan]) -> list[dict[str, Any]]:
+def plan_records(project: Project, plans: Sequence[NodePlan]) -> list[dict[str, Any]]:
     """A plan as JSON values.
 
     Args:
+        project: the study.
         plans: the plan of every node.
 
     Returns:
@@ -71,9 +74,25 @@ def plan_records(plans: Sequence[NodePlan]) -> list[dict[str, Any]]:
             "digest": plan.reference.digest if plan.reference else None,
             "inputs": dict(plan.node.inputs),
             "id": plan.node.id,
+            "parameters": _parameters(project, plan),
         }
         for plan in plans
     ]
+
+
+def _shortened(reason: str) -> str:
+    """The first few of many changes; `explain` names them all."""
+    changes = reason.split("; ")
+    more = len(changes) - _CHANGES_SHOWN
+    return reason if more <= 0 else f"{'; '.join(changes[:_CHANGES_SHOWN])}; and {more} more (bertpress explain)"
+
+
+def _parameters(project: Project, plan: NodePlan) -> int | None:
+    """Parameters of the encoder that a stage leaves behind, as far as known; None for an evaluation."""
+    shape = project.shapes.get(plan.node.id)
+    if shape is None or project.stages[plan.node.kind].produces == "evaluation":
+        return None
+    return sum(parameters_by_part(shape).values())
 
 
 def show_plan(console: "Console", project: Project, plans: Sequence[NodePlan]) -> None:
@@ -89,16 +108,20 @@ def show_plan(console: "Console", project: Project, plans: Sequence[NodePlan]) -
 
     numbers = {plan.node.id: str(number) for number, plan in enumerate(plans, start=1)}
     title = f"{project.name}: {len(project.graph.cells)} cells"
-    grid = Table("#", "stage", "after", "does", title=title, box=None, pad_edge=False, title_justify="left")
+    grid = Table("#", "stage", "after", "encoder", "does", title=title, box=None, pad_edge=False, title_justify="left")
+    grid.columns[3].justify = "right"
     grid.add_column("because", overflow="fold")
     for column in grid.columns[:-1]:
         column.no_wrap = True
     for plan in plans:
         seconds = plan.reference.meta.get("seconds") if plan.reference else None
-        reason = plan.reason or (f"computed before, in {seconds:.1f} s" if seconds is not None else "computed before")
+        computed = f"computed before, in {seconds:.1f} s" if seconds is not None else "computed before"
+        reason = _shortened(plan.reason) or computed
         after = ", ".join(numbers[given] for given in dict.fromkeys(plan.node.inputs.values()) if given in numbers)
         status = Text(plan.status, _STATUS_STYLE[plan.status])
-        grid.add_row(numbers[plan.node.id], Text(plan.node.label), after, status, Text(reason))
+        parameters = _parameters(project, plan)
+        size = "" if parameters is None else f"{parameters / 1e6:.2f}M"
+        grid.add_row(numbers[plan.node.id], Text(plan.node.label), after, size, status, Text(reason))
     console.print(grid)
     count = Counter(plan.status for plan in plans)
     console.print(f"\n{count['run']} stages to run, {count['reuse']} reused", markup=False)

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from compression.architecture.shape import EncoderShape
 from compression.configuration import Config
 from compression.control import Control
 from compression.data.config import TaskConfig
 from compression.runtime import Runtime
 
 Product = Literal["encoder", "classifier", "quantized", "evaluation"]
+Split = Literal["train", "selection", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ class Stage(ABC):
         version: raise it when the meaning of a configuration changes without its code.
         config_model: the configuration.
         accepts: products that may come directly before it in a chain.
-        produces: what it leaves behind.
-        splits: data splits whose content enters the cache key.
-        uses_seed: whether the seed changes the product.
+        produces: what it leaves behind; `same` for a stage that edits the shape of whatever comes in.
+        splits: data splits whose content enters the cache key, unless the configuration says otherwise (`reads`).
+        uses_seed: whether the seed changes the product, unless the configuration says otherwise (`is_random`).
         resource: `training` stages take a slot of the machine; `measurement` stages want it for themselves.
     """
 
@@ -64,8 +66,8 @@ class Stage(ABC):
     version: ClassVar[int] = 1
     config_model: ClassVar[type[Config]]
     accepts: ClassVar[frozenset[Product]]
-    produces: ClassVar[Product]
-    splits: ClassVar[tuple[Literal["train", "selection", "evaluation"], ...]] = ()
+    produces: ClassVar[Product | Literal["same"]]
+    splits: ClassVar[tuple[Split, ...]] = ()
     uses_seed: ClassVar[bool] = False
     resource: ClassVar[Literal["light", "training", "measurement"]] = "light"
 
@@ -79,6 +81,45 @@ class Stage(ABC):
             Role names; `model` is always given when the chain has something before this stage.
         """
         return ()
+
+    def reads(self, config: Any) -> tuple[Split, ...]:
+        """Data splits that the stage reads; a stage that reads none is one for all tasks.
+
+        Args:
+            config: the stage's resolved configuration.
+
+        Returns:
+            The splits, whose content enters the cache key.
+        """
+        return self.splits
+
+    def is_random(self, config: Any) -> bool:
+        """Whether the stage makes random choices; one that makes none is one for all seeds.
+
+        Args:
+            config: the stage's resolved configuration.
+
+        Returns:
+            Whether the seed changes the product.
+        """
+        return self.uses_seed
+
+    def reshape(self, config: Any, shape: EncoderShape) -> EncoderShape:
+        """The shape of the model that the stage leaves behind, as far as it is known before the stage runs.
+
+        Asked before anything runs: for parameter counts, and to refuse what is impossible.
+
+        Args:
+            config: the stage's resolved configuration.
+            shape: shape of the chain's model, or of the pretrained encoder for a stage that makes a student of it.
+
+        Returns:
+            The shape. Where single sizes depend on the data, any that has the right number of parameters.
+
+        Raises:
+            UserError: the stage cannot be applied to that shape; says why.
+        """
+        return shape
 
     @abstractmethod
     def run(self, request: StageRequest) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from typing import Any, ClassVar
 
+from compression.architecture.shape import EncoderShape
 from compression.training.finetune_config import FinetuneConfig
 from tasks.stages.base import Product, Stage, StageRequest
-from tasks.stages.training import load_data, starting_model, training_summary
+from tasks.stages.training import load_data, starting_model, trained_shape, training_summary
 
 
 class Finetune(Stage):
@@ -21,6 +22,10 @@ class Finetune(Stage):
     def roles(self, config: FinetuneConfig) -> tuple[str, ...]:
         """The pretrained encoder, when a student is made from it."""
         return ("encoder",) if config.student is not None else ()
+
+    def reshape(self, config: FinetuneConfig, shape: EncoderShape) -> EncoderShape:
+        """The student's shape, where there is one; see `Stage.reshape`."""
+        return trained_shape(config.student, shape)
 
     def run(self, request: StageRequest) -> dict[str, Any]:
         """Train and save the classifier; see `Stage.run`."""

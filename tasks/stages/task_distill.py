@@ -2,9 +2,10 @@
 
 from typing import Any, ClassVar
 
+from compression.architecture.shape import EncoderShape
 from compression.distillation.config import TaskDistillConfig
 from tasks.stages.base import Product, Stage, StageRequest
-from tasks.stages.training import load_data, starting_model, training_summary
+from tasks.stages.training import load_data, starting_model, trained_shape, training_summary
 
 
 class TaskDistill(Stage):
@@ -21,6 +22,10 @@ class TaskDistill(Stage):
     def roles(self, config: TaskDistillConfig) -> tuple[str, ...]:
         """The teacher, and the pretrained encoder when a student is made from it."""
         return ("teacher", "encoder") if config.student is not None else ("teacher",)
+
+    def reshape(self, config: TaskDistillConfig, shape: EncoderShape) -> EncoderShape:
+        """The student's shape, where there is one; see `Stage.reshape`."""
+        return trained_shape(config.student, shape)
 
     def run(self, request: StageRequest) -> dict[str, Any]:
         """Distil and save the classifier; see `Stage.run`."""

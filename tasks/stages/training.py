@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compression.architecture.config import StudentConfig
+from compression.architecture.shape import EncoderShape
+from compression.architecture.student_shape import student_shape
 from compression.errors import UserError
 from tasks.stages.base import StageRequest
 
@@ -32,6 +34,22 @@ def load_data(request: StageRequest) -> "TaskData":
     if request.task is None:
         raise ValueError("this stage needs a task")
     return load_task(request.task, request.roots)
+
+
+def trained_shape(student: StudentConfig | None, shape: EncoderShape) -> EncoderShape:
+    """Shape of the model that a stage trains; see `Stage.reshape`.
+
+    Args:
+        student: the student to build, if any.
+        shape: shape of the chain's model, or of the pretrained encoder.
+
+    Returns:
+        The shape.
+
+    Raises:
+        UserError: a layer that the encoder does not have.
+    """
+    return shape if student is None else student_shape(student, shape)
 
 
 def starting_model(

@@ -3,6 +3,8 @@
 import torch
 from torch.nn import functional
 
+from compression.distillation.losses.averaging import check_shapes
+
 
 def mean_squared_error(student_outputs: torch.Tensor, teacher_outputs: torch.Tensor) -> torch.Tensor:
     """Mean squared error over all elements: how a regression task is distilled.
@@ -21,6 +23,5 @@ def mean_squared_error(student_outputs: torch.Tensor, teacher_outputs: torch.Ten
         >>> mean_squared_error(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [4.0]])).item()
         2.0
     """
-    if student_outputs.shape != teacher_outputs.shape:
-        raise ValueError(f"student outputs {tuple(student_outputs.shape)}, teacher's {tuple(teacher_outputs.shape)}")
+    check_shapes(student_outputs, teacher_outputs, "outputs")
     return functional.mse_loss(student_outputs.float(), teacher_outputs.detach().float())

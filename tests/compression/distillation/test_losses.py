@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from compression.distillation.losses.kl_divergence import kl_divergence
+from compression.distillation.losses.masked_language_model import masked_language_model
 from compression.distillation.losses.mean_squared_error import mean_squared_error
 from compression.distillation.losses.soft_cross_entropy import soft_cross_entropy
 
@@ -42,9 +44,78 @@ def test_it_does_not_depend_on_the_number_of_classes_by_a_factor():
     assert soft_cross_entropy(student, certain).item() == pytest.approx(np.log(4))
 
 
+@settings(max_examples=20, deadline=None)
+@given(LOGITS, LOGITS, TEMPERATURES)
+def test_released_soft_cross_entropy_averages_over_classes_too(student, teacher, temperature):
+    """TinyBERT: (- softmax(t / T) * log_softmax(s / T)).mean(), without a factor."""
+    expected = -(softmax(teacher / temperature) * np.log(softmax(student / temperature))).mean()
+    loss = soft_cross_entropy(torch.from_numpy(student), torch.from_numpy(teacher), temperature, form="released")
+    assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(LOGITS, LOGITS, TEMPERATURES, st.lists(st.booleans(), min_size=4, max_size=4))
+def test_divergence_is_the_mean_over_selected_rows(student, teacher, temperature, selected):
+    rows = np.flatnonzero(selected)
+    taught, own = softmax(teacher[rows] / temperature), softmax(student[rows] / temperature)
+    expected = temperature**2 * (taught * np.log(taught / own)).sum() / max(1, len(rows))
+    given_both = [torch.from_numpy(logits).reshape(2, 2, 3) for logits in (student, teacher)]
+    loss = kl_divergence(*given_both, temperature, torch.tensor(selected).reshape(2, 2))
+    assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_divergence_is_that_of_the_released_distilbert():
+    """KLDivLoss(reduction="batchmean") over the selected word pieces, times T^2."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 3, 4, 11, generator=generator)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
+    real = mask.bool()
+    log_student = torch.log_softmax(student[real] / 2, dim=-1)
+    released = torch.nn.KLDivLoss(reduction="batchmean")(log_student, torch.softmax(teacher[real] / 2, dim=-1)) * 4
+    own = student.clone().requires_grad_()
+    loss = kl_divergence(own, teacher, 2.0, mask)
+    assert loss.item() == pytest.approx(released.item(), rel=1e-5)
+    loss.backward()
+    assert (own.grad[~real] == 0).all()
+
+
+def test_divergence_and_cross_entropy_have_the_same_gradient():
+    student, teacher = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for loss in (kl_divergence, soft_cross_entropy):
+        own = student.clone().requires_grad_()
+        loss(own, teacher, 3.0).backward()
+        gradients.append(own.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_masked_language_model_is_the_mean_over_masked_word_pieces():
+    logits = np.random.default_rng(0).normal(size=(2, 4, 7))
+    labels = np.array([[-100, 3, -100, 6], [0, -100, -100, -100]])
+    log = np.log(softmax(logits.reshape(8, 7))).reshape(2, 4, 7)
+    expected = -np.mean([log[0, 1, 3], log[0, 3, 6], log[1, 0, 0]])
+    assert masked_language_model(torch.tensor(logits), torch.tensor(labels)).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_batch_in_which_nothing_was_masked_has_no_loss():
+    logits = torch.randn(3, 7, requires_grad=True)
+    loss = masked_language_model(logits, torch.full((3,), -100))
+    loss.backward()
+    assert loss.item() == 0
+    assert (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("loss", [soft_cross_entropy, kl_divergence, mean_squared_error])
+def test_bf16_logits_give_the_loss_of_fp32_within_their_precision(loss):
+    student, teacher = torch.randn(2, 64, 5, generator=torch.Generator().manual_seed(3))
+    rounded = loss(student.bfloat16(), teacher.bfloat16())
+    assert rounded.dtype == torch.float32
+    assert rounded.item() == pytest.approx(loss(student, teacher).item(), rel=0.01)
+
+
 def test_no_gradient_reaches_the_teacher():
     teacher, student = torch.ones(2, 3, requires_grad=True), torch.zeros(2, 3, requires_grad=True)
-    for loss in (soft_cross_entropy, mean_squared_error):
+    for loss in (soft_cross_entropy, mean_squared_error, kl_divergence):
         loss(student, teacher).backward()
     assert teacher.grad is None
     assert student.grad is not None

@@ -95,7 +95,7 @@ def known_fields(model: Any, path: Sequence[str | int] = ()) -> list[str]:
     Example:
         >>> from compression.training.finetune_config import FinetuneConfig
         >>> known_fields(FinetuneConfig, ("student",))
-        ['layers', 'preset']
+        ['count', 'embeddings', 'layers', 'pooler', 'preset', 'token_types']
     """
     return sorted({name for found in possible_types(model, path) if _is_model(found) for name in fields_of(found)})
 

@@ -10,6 +10,8 @@ from flows.study_errors import DocumentPath, Mark, Problem, describe, plain_mess
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_NO_CHOICE = "not a known choice"
+
 
 def check(
     model: type[Model], given: Any, mark: Callable[[DocumentPath], Mark]
@@ -85,7 +87,11 @@ def _texts(error: ValidationError, model: type[BaseModel], given: Any) -> dict[D
 def _either(first: str, second: str) -> str:
     """One message for a value that fits no member of a union."""
     start, _, given = first.partition(";")
-    other = second.partition(";")[0]
+    other, _, given_other = second.partition(";")
+    if start == _NO_CHOICE:  # a name, or a list: what is said of the list counts where one was given
+        return f"{_NO_CHOICE} and no list;{given}" if other == "must be a list" else second
+    if other == _NO_CHOICE:
+        return f"{_NO_CHOICE} and no list;{given_other}" if start == "must be a list" else first
     if start.startswith("must be ") and other.startswith("must be "):
         return f"{start} or {other.removeprefix('must be ')};{given}"
     return first
@@ -97,4 +103,5 @@ def _follows_from_inside(place: DocumentPath, text: str, texts: dict[DocumentPat
     A list lacks the items that are wrong; of a union's members, one came closer and found something wrong inside.
     """
     inside = (other for other in texts if len(other) > len(place) and other[: len(place)] == place)
-    return text.startswith(("must be ", "must not be empty", "needs at least ")) and any(inside)
+    starts = ("must be ", "must not be empty", "needs at least ", _NO_CHOICE)
+    return text.startswith(starts) and any(inside)

@@ -3,23 +3,29 @@
 import copy
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from compression.architecture.checkpoint import Problem, load_classifier, load_encoder_config
 from compression.architecture.config import StudentConfig
-from compression.architecture.conversion import config_of
-from compression.architecture.encoder.modeling_bertpress import BertpressForSequenceClassification
+from compression.architecture.conversion import config_of, shape_of_model, to_bertpress
+from compression.architecture.editing import rebuilt
+from compression.architecture.encoder.modeling_bertpress import (
+    BertpressForSequenceClassification,
+    BertpressPreTrainedModel,
+)
 from compression.architecture.labels import label_fields
 from compression.architecture.presets import PRESETS
+from compression.architecture.shape import EncoderShape, renumbered
 from compression.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _LAYER_NAME = re.compile(r"^(?P<before>.*\.layer\.)(?P<index>\d+)(?P<after>\..*)$")
+_BLOCK_NAME = re.compile(r"^(?P<before>(.*\.)?)(?P<kind>attention|feed_forward)\.(?P<index>\d+)(?P<after>\..*)$")
 
 
 def build_student(
@@ -28,8 +34,11 @@ def build_student(
     """Make a student with a fresh head for a task.
 
     A preset has random weights (Devlin et al. 2018, normal with standard deviation 0.02) over the pretrained encoder's
-    vocabulary and positions; it is a plain BERT where a BERT can have its shape. Chosen layers are copied together with
-    the embeddings and the pooler (the released DistilBERT script, arXiv:1910.01108, leaves the pooler out).
+    vocabulary and positions; it is a plain BERT where a BERT can have its shape.
+
+    Chosen layers are copied, with the embeddings and the pooler unless the configuration leaves them out. DistilBERT
+    (arXiv:1910.01108, section 3) keeps the word and position embeddings and drops token types and pooler: `layers:
+    distilbert, token_types: false, pooler: false`.
 
     Args:
         config: preset or layers.
@@ -42,12 +51,13 @@ def build_student(
         The student in evaluation mode.
 
     Raises:
-        UserError: a layer that the encoder does not have.
+        UserError: layers that the encoder does not have.
         CheckpointError: the encoder's folder cannot be used.
     """
     if config.preset is not None:
         return _from_preset(config.preset, encoder_folder, labels=labels, problem=problem, seed=seed)
-    return _from_layers(config.layers or (), encoder_folder, labels=labels, problem=problem, seed=seed)
+    source = load_classifier(encoder_folder, labels=labels, problem=problem, seed=seed)
+    return take_layers(source, config, seed=seed)
 
 
 def _from_preset(
@@ -76,33 +86,61 @@ def _from_preset(
         return BertForSequenceClassification(config).eval()
 
 
-def _from_layers(
-    layers: tuple[int, ...], encoder_folder: Path, *, labels: tuple[str, ...], problem: Problem, seed: int
-) -> "PreTrainedModel":
-    source = load_classifier(encoder_folder, labels=labels, problem=problem, seed=seed)
-    weights = source.state_dict()
-    depth = source.config.num_hidden_layers
-    present = {int(match["index"]) for match in map(_LAYER_NAME.match, weights) if match}
-    if present != set(range(depth)):
-        raise UserError(
-            f"students from layers need an encoder that keeps its layers apart; "
-            f"{encoder_folder} is a {source.config.model_type!r} model, which does not"
-        )
-    absent = [index for index in layers if index >= depth]
-    if absent:
-        raise UserError(
-            f"student layer {absent[0]} does not exist: {encoder_folder} has {depth} layers, 0 to {depth - 1}"
-        )
-    config = copy.deepcopy(source.config)
-    config.num_hidden_layers = len(layers)
+def take_layers(source: "PreTrainedModel", config: StudentConfig, *, seed: int) -> "PreTrainedModel":
+    """Make a student of some layers of an encoder, keeping its head.
+
+    Args:
+        source: BERT, DistilBERT or bertpress model, with any head or none; left as it is.
+        config: which layers, and what else is copied.
+        seed: seed of what is not copied.
+
+    Returns:
+        The student in evaluation mode: of the source's own class, or of ours where it gives up its token types.
+
+    Raises:
+        UserError: layers that the encoder does not have, or an encoder whose layers share their weights.
+    """
+    if not config.token_types:
+        source = _without_token_types(to_bertpress(source))
+    layers = config.chosen_layers(source.config.num_hidden_layers)
+    if isinstance(source, BertpressPreTrainedModel):
+        shape, weights = _chosen_blocks(source, layers)
+        student_config = config_of(shape, source.config)
+    else:
+        weights = _chosen_layers(source, layers)
+        student_config = copy.deepcopy(source.config)
+        student_config.num_hidden_layers = len(layers)
     with torch.random.fork_rng(devices=[]):
-        student = type(source)(config)
-    student.load_state_dict(_chosen_layers(weights, layers))
+        torch.manual_seed(seed)
+        student = type(source)(student_config)
+    fresh = _fresh_weights(student, [part for part in ("embeddings", "pooler") if not getattr(config, part)])
+    student.load_state_dict(weights | fresh)
     return student.eval()
 
 
-def _chosen_layers(weights: dict[str, torch.Tensor], layers: tuple[int, ...]) -> dict[str, torch.Tensor]:
+def _fresh_weights(student: "PreTrainedModel", parts: list[str]) -> dict[str, torch.Tensor]:
+    """Weights of parts of the encoder as they are, and whatever is tied to them, such as a masked-LM decoder."""
+    prefix = "" if student.base_model is student else f"{student.base_model_prefix}."
+    weights = student.state_dict(keep_vars=True)
+    own = {id(weights[name]) for name in weights for part in parts if name.startswith(f"{prefix}{part}.")}
+    return {name: tensor.detach().clone() for name, tensor in weights.items() if id(tensor) in own}
+
+
+def _without_token_types(source: BertpressPreTrainedModel) -> BertpressPreTrainedModel:
+    shape = shape_of_model(source).edited(type_vocab_size=0)
+    weights = {name: tensor for name, tensor in source.state_dict().items() if ".token_type_embeddings." not in name}
+    return rebuilt(source, shape, weights)
+
+
+def _chosen_layers(source: "PreTrainedModel", layers: tuple[int, ...]) -> dict[str, torch.Tensor]:
     """Weights of the chosen layers, renumbered from 0, and all weights outside the layers."""
+    weights = source.state_dict()
+    present = {int(match["index"]) for match in map(_LAYER_NAME.match, weights) if match}
+    if present != set(range(source.config.num_hidden_layers)):
+        raise UserError(
+            "students from layers need an encoder that keeps its layers apart; "
+            f"this one is a {source.config.model_type!r} model, which does not"
+        )
     position = {index: new for new, index in enumerate(layers)}
     chosen = {}
     for name, tensor in weights.items():
@@ -112,3 +150,30 @@ def _chosen_layers(weights: dict[str, torch.Tensor], layers: tuple[int, ...]) ->
         elif int(match["index"]) in position:
             chosen[f"{match['before']}{position[int(match['index'])]}{match['after']}"] = tensor
     return chosen
+
+
+def _chosen_blocks(
+    source: BertpressPreTrainedModel, layers: tuple[int, ...]
+) -> tuple[EncoderShape, dict[str, torch.Tensor]]:
+    """Shape and weights of the chosen layers of one of our encoders; layers that share a block go on sharing it."""
+    shape = shape_of_model(source)
+    fields: dict[str, Any] = {}
+    places: dict[tuple[str, int], int] = {}
+    for kind, sizes in (("attention", "attention_heads"), ("feed_forward", "intermediate_sizes")):
+        used = getattr(shape, f"{kind}_blocks")
+        fields[f"{kind}_blocks"], old = renumbered([used[layer] for layer in layers])
+        fields[sizes] = tuple(getattr(shape, sizes)[block] for block in old)
+        places |= {(kind, block): new for new, block in enumerate(old)}
+    fields["ranks"] = {
+        f"{kind}.{places[kind, int(block)]}.{name}": rank
+        for (kind, block, name), rank in ((path.split("."), rank) for path, rank in shape.ranks.items())
+        if (kind, int(block)) in places
+    }
+    chosen = {}
+    for name, tensor in source.state_dict().items():
+        match = _BLOCK_NAME.match(name)
+        if match is None:
+            chosen[name] = tensor
+        elif (place := places.get((match["kind"], int(match["index"])))) is not None:
+            chosen[f"{match['before']}{match['kind']}.{place}{match['after']}"] = tensor
+    return shape.edited(**fields), chosen

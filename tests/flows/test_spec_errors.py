@@ -144,6 +144,15 @@ MALFORMED = {
         HEAD + "variants:\n  a:\n    - finetune:\n        student:\n          layers: [0,\n            -1]\n",
         "study.yaml:9: variants.a[0].finetune.student.layers[1]: must be at least 0; given -1",
     ),
+    "neither a name nor a list": (
+        HEAD + "variants:\n  a: [{finetune: {student: {layers: unifrom, count: 2}}}]\n",
+        "study.yaml:5: variants.a[0].finetune.student.layers: not a known choice and no list; given 'unifrom'; "
+        "allowed: uniform, top, bottom, first-last, distilbert; did you mean 'uniform'?",
+    ),
+    "an empty list where a name could stand": (
+        HEAD + "variants:\n  a: [{finetune: {student: {layers: []}}}]\n",
+        "study.yaml:5: variants.a[0].finetune.student.layers: must not be empty; given []",
+    ),
     "fields that contradict each other": (
         HEAD
         + "variants:\n  a: [{task_distill: {student: bert-tiny}}]\n  b:\n    from: a\n    set:\n      task_distill.soft_weight: 0\n",
@@ -210,7 +219,7 @@ MALFORMED = {
         "study.yaml:12: variants.a.set[\"finetune[2].epochs\"]: the chain has no such stage; given 'finetune[2]'; allowed: "
         "finetune[0], finetune[1]; did you mean 'finetune[1]'?\n"
         "study.yaml:13: variants.a.set[\"finetune[0].student.layer\"]: `finetune.student` has no such field; given 'layer'; "
-        "allowed: layers, preset; did you mean 'layers'?\n"
+        "allowed: count, embeddings, layers, pooler, preset, token_types; did you mean 'layers'?\n"
         "study.yaml:14: variants.a.set[\"finetune[0].epochs.deep\"]: `finetune.epochs` has no such field; given 'deep'",
     ),
     "value of a path": (

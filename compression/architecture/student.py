@@ -3,7 +3,7 @@
 import copy
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import BertConfig, BertForSequenceClassification
@@ -19,6 +19,7 @@ from compression.architecture.encoder.modeling_bertpress import (
 from compression.architecture.labels import label_fields
 from compression.architecture.presets import PRESETS
 from compression.architecture.shape import EncoderShape, renumbered
+from compression.architecture.student_shape import with_layers
 from compression.errors import UserError
 
 if TYPE_CHECKING:
@@ -157,23 +158,16 @@ def _chosen_blocks(
 ) -> tuple[EncoderShape, dict[str, torch.Tensor]]:
     """Shape and weights of the chosen layers of one of our encoders; layers that share a block go on sharing it."""
     shape = shape_of_model(source)
-    fields: dict[str, Any] = {}
-    places: dict[tuple[str, int], int] = {}
-    for kind, sizes in (("attention", "attention_heads"), ("feed_forward", "intermediate_sizes")):
-        used = getattr(shape, f"{kind}_blocks")
-        fields[f"{kind}_blocks"], old = renumbered([used[layer] for layer in layers])
-        fields[sizes] = tuple(getattr(shape, sizes)[block] for block in old)
-        places |= {(kind, block): new for new, block in enumerate(old)}
-    fields["ranks"] = {
-        f"{kind}.{places[kind, int(block)]}.{name}": rank
-        for (kind, block, name), rank in ((path.split("."), rank) for path, rank in shape.ranks.items())
-        if (kind, int(block)) in places
+    old = {
+        kind: renumbered([getattr(shape, f"{kind}_blocks")[layer] for layer in layers])[1]
+        for kind in ("attention", "feed_forward")
     }
     chosen = {}
     for name, tensor in source.state_dict().items():
         match = _BLOCK_NAME.match(name)
         if match is None:
             chosen[name] = tensor
-        elif (place := places.get((match["kind"], int(match["index"])))) is not None:
-            chosen[f"{match['before']}{match['kind']}.{place}{match['after']}"] = tensor
-    return shape.edited(**fields), chosen
+        elif int(match["index"]) in old[match["kind"]]:
+            new = old[match["kind"]].index(int(match["index"]))
+            chosen[f"{match['before']}{match['kind']}.{new}{match['after']}"] = tensor
+    return with_layers(shape, layers), chosen

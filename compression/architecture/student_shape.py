@@ -23,6 +23,8 @@ def student_shape(student: StudentConfig, encoder: EncoderShape) -> EncoderShape
         >>> encoder = EncoderShape.regular(layers=6, hidden_size=8, heads=2, intermediate_size=16)
         >>> student_shape(StudentConfig(layers=[0, 3]), encoder).layers
         2
+        >>> student_shape(StudentConfig(layers="uniform", count=3, token_types=False), encoder).type_vocab_size
+        0
     """
     if student.preset is not None:
         return PRESETS[student.preset].shape(
@@ -30,7 +32,8 @@ def student_shape(student: StudentConfig, encoder: EncoderShape) -> EncoderShape
             max_position_embeddings=encoder.max_position_embeddings,
             type_vocab_size=encoder.type_vocab_size if PRESETS[student.preset].type_vocab_size else 0,
         )
-    return with_layers(encoder, student.layers or ())
+    chosen = with_layers(encoder, student.chosen_layers(encoder.layers))
+    return chosen if student.token_types else chosen.edited(type_vocab_size=0)
 
 
 def with_layers(shape: EncoderShape, layers: tuple[int, ...]) -> EncoderShape:

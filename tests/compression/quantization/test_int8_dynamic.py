@@ -10,6 +10,9 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
 
 from compression.architecture.checkpoint import count_parameters, load_classifier, save_checkpoint
+from compression.architecture.conversion import config_of
+from compression.architecture.encoder.modeling_bertpress import BertpressForSequenceClassification
+from compression.architecture.shape import EncoderShape
 from compression.errors import CheckpointError, UserError
 from compression.evaluation.efficiency import bytes_on_disk
 from compression.quantization import int8_arithmetic, load_quantized
@@ -188,3 +191,19 @@ def test_floating_point_weights_under_a_quantized_config_are_refused(folder, tmp
 def change_config(folder, **changes):
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_an_encoder_of_uneven_shared_and_factorised_layers_comes_back_bit_for_bit(tmp_path):
+    shape = EncoderShape(
+        vocab_size=20, hidden_size=16, head_size=4, attention_heads=(3, 0), intermediate_sizes=(24, 0),
+        attention_blocks=(0, 1, 0), feed_forward_blocks=(0, 1, 0), embedding_size=8, embedding_projection="word",
+        ranks={"attention.0.key": 2},
+    )  # fmt: skip
+    plain = BertpressForSequenceClassification(config_of(shape)).eval()
+    before, count = logits(plain), count_parameters(plain)
+    model = quantize(plain)
+    assert sum(isinstance(module, Int8Linear) for module in model.modules()) == 1 + 3 + 2 + 2 + 1
+    assert count_parameters(model) == count
+    assert (logits(model) - before).abs().max() < 0.05 * before.abs().max() + 0.01
+    save_checkpoint(model, tiny_tokenizer(), tmp_path)
+    assert torch.equal(logits(load_quantized(tmp_path)), logits(model))

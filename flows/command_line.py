@@ -237,6 +237,25 @@ def clean(
 
 
 @app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Folder, hub name or package:NAME/FOLDER", show_default=False)
+    ],
+    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder to write", show_default=False)],
+    form: Annotated[
+        str, typer.Option("--to", help="bertpress, plain (transformers' own classes) or onnx")
+    ] = "bertpress",
+    code: Annotated[
+        bool, typer.Option("--code", help="Add the encoder's code: the folder then loads without bertpress")
+    ] = False,
+) -> None:
+    """Write a model in another form: as an encoder of any shape, as a plain transformers model, or as ONNX."""
+    from flows.model_folders import convert_folder
+
+    sys.stdout.write(convert_folder(source, target, form, code=code) + "\n")
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port on this machine")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",

@@ -4,7 +4,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from compression.architecture.presets import PRESETS
+from compression.architecture.presets import PRESETS, Preset
+from compression.architecture.shape import EncoderShape
 from compression.configuration import Config
 from compression.errors import UserError, did_you_mean
 
@@ -34,8 +35,9 @@ class PublishedShape(Config):
     """Shape of a published encoder, from which its parameters can be counted again.
 
     Example:
-        >>> PublishedShape(preset="bert-base", vocabulary_size=30000, embedding_size=128, share="all").share
-        'all'
+        >>> shape = PublishedShape(preset="bert-base", vocabulary_size=30000, embedding_size=128, share="all")
+        >>> shape.encoder() == PublishedShape(preset="albert-base").encoder()
+        True
     """
 
     sizes: ClassVar[tuple[str, ...]] = ("layers", "hidden_size", "heads", "intermediate_size")
@@ -65,7 +67,32 @@ class PublishedShape(Config):
         if self.preset is not None and self.preset not in PRESETS:
             near = did_you_mean(self.preset, PRESETS)
             raise ValueError(f"unknown preset {self.preset!r}; allowed: {', '.join(PRESETS)}{near}")
+        try:
+            self.encoder()
+        except UserError as error:
+            raise ValueError(str(error)) from None
         return self
+
+    def encoder(self) -> EncoderShape:
+        """The shape that parameters are counted of.
+
+        Returns:
+            The shape, at 512 positions.
+        """
+        sizes = {name: getattr(self, name) for name in self.sizes}
+        known = PRESETS[self.preset] if self.preset is not None else Preset(**sizes, source="")
+        groups = known.groups if self.share is None else None
+        return EncoderShape.regular(
+            layers=known.layers,
+            hidden_size=known.hidden_size,
+            heads=known.heads,
+            intermediate_size=known.intermediate_size,
+            embedding_size=self.embedding_size or known.embedding_size,
+            attention_groups=1 if self.share in ("attention", "all") else groups,
+            feed_forward_groups=1 if self.share in ("ffn", "all") else groups,
+            vocab_size=self.vocabulary_size or known.vocab_size,
+            type_vocab_size=known.type_vocab_size if self.token_types is None else self.token_types,
+        )
 
 
 class CellReference(Config):

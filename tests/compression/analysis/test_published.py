@@ -12,7 +12,6 @@ import yaml
 
 from compression.analysis.published import PUBLISHED_FOLDER, load_published
 from compression.analysis.published_checks import recomputed
-from compression.architecture.presets import PRESETS
 from compression.data.config import TaskConfig
 from compression.data.glue import GLUE_TASKS
 from compression.errors import UserError
@@ -152,22 +151,30 @@ def test_scores_are_named_as_evaluate_names_them():
                 assert column.metric in task_metrics(TaskConfig(name=column.task)), (table.id, column)
 
 
+SHARING = {(1, 1): "all", (1, 0): "attention", (0, 1): "ffn", (0, 0): "none"}
+
+
 def test_factors_agree_with_shapes():
     checked = 0
     for table in PUBLISHED.tables.values():
         for row in table.rows:
-            shape = table.shape_of(row)
-            for factor, given in row.factors.items():
-                field = {"sharing": "share"}.get(factor, factor)
-                if shape is None or field not in type(shape).model_fields:
-                    continue
-                said = getattr(shape, field)
-                if said is None and shape.preset is not None:
-                    said = getattr(PRESETS[shape.preset], field, None)
-                default = "none" if field == "share" else row.factors.get("hidden_size", 768)
-                assert given == (default if said is None else said), (table.id, row.name, factor)
+            if (shape := table.shape_of(row)) is None:
+                continue
+            encoder = shape.encoder()
+            shared = tuple(
+                int(len(blocks) == 1 < encoder.layers)
+                for blocks in (encoder.attention_heads, encoder.intermediate_sizes)
+            )
+            said = {
+                "layers": encoder.layers,
+                "hidden_size": encoder.hidden_size,
+                "embedding_size": encoder.embedding_size,
+                "sharing": SHARING[shared],
+            }
+            for factor in said.keys() & row.factors.keys():
+                assert row.factors[factor] == said[factor], (table.id, row.name, factor)
                 checked += 1
-    assert checked > 40
+    assert checked >= 60
 
 
 def test_unknown_names_suggest_the_nearest():
@@ -246,6 +253,7 @@ def test_a_sound_file_is_read(tmp_path):
         ("shape: {preset: bert-base}", "factors: {a: 1}", "row 'large' has parameters and neither `shape` nor `no_shape`"),
         ("preset: bert-base", "preset: bert-bas", r"shape \(demo.t1\): unknown preset 'bert-bas'.*did you mean 'bert-base'"),
         ("layers: 2, ", "", "needs a `preset`, or all of layers, hidden_size, heads, intermediate_size"),
+        ("heads: 2", "heads: 3", "hidden_size 128 is not divisible by 3 heads"),
         ("preset: bert-base", "preset: bert-base, layers: 2", "`layers` is what the preset says"),
         ("preset: bert-base}", "preset: bert-base}\n        no_shape: none", "both `shape` and `no_shape`"),
         ("metric: accuracy", "metric: acuracy", r"tables\[0\].columns.rte.metric"),

@@ -195,6 +195,31 @@ def list_studies(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def published(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="A table, `tinybert.t3`, or a paper, `tinybert`; lists all otherwise"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the figures that papers print, with their source, split and known inconsistencies."""
+    from compression.analysis.published import load_published
+    from flows.published import entry_record, is_paper, list_records, show_entry, show_list
+
+    figures = load_published()
+    if name is None or is_paper(figures, name):
+        records = list_records(figures, name)
+        if as_json:
+            _print_json(records)
+        else:
+            show_list(_console(), records)
+    elif as_json:
+        _print_json(entry_record(figures, name))
+    else:
+        show_entry(_console(), figures, name)
+
+
+@app.command()
 def schema(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; standard output otherwise")

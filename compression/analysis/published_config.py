@@ -150,7 +150,8 @@ class PublishedColumn(Config):
     def heading(self) -> str:
         """Heading for a reader; `?` marks a metric that the source does not state."""
         metric = f"{self.metric or ''}{'' if self.metric_stated else '?'}"
-        name = (self.quantity if self.task is None else f"{self.task} {metric}").replace("_", " ")
+        mean = "mean " if self.mean_of and self.quantity != "average" else ""
+        name = (f"{mean}{self.quantity}" if self.task is None else f"{self.task} {metric}").replace("_", " ")
         return f"{name} ({self.condition})" if self.condition else name
 
     @property
@@ -297,7 +298,7 @@ class Setting(Config):
     """A hyper-parameter as the source states it."""
 
     name: str = Field(min_length=1, description="What is set")
-    value: bool | int | float | str | list[float] | dict[str, int | float | list[float]] = Field(
+    value: bool | int | float | str | list[int | float] | dict[str, int | float | list[int | float]] = Field(
         description="Value, list of values tried, or values by task"
     )
     where: str = Field("", description="Where exactly it stands")

@@ -1,5 +1,6 @@
 """Texts to word pieces, and word pieces to batches that waste little on padding."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +39,17 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    def digest(self) -> str:
+        """SHA-256 of word pieces, segments and labels, in hexadecimal."""
+        digest = hashlib.sha256()
+        for column in (self.input_ids, self.token_type_ids or []):
+            for ids in column:
+                digest.update(ids.tobytes())
+        digest.update(np.asarray(self.lengths).tobytes())
+        if self.labels is not None:
+            digest.update(self.labels.tobytes())
+        return digest.hexdigest()
 
 
 def encode(

@@ -54,6 +54,29 @@ def hold_out(rows: Rows, fraction: float, seed: int, split: str) -> tuple[Rows, 
     return rows.take(np.flatnonzero(~held_out)), rows.take(np.flatnonzero(held_out))
 
 
+def is_held_out(text: str, fraction: float, seed: int, split: str) -> bool:
+    """Whether a text belongs to a held-out split, decided for it alone: for texts too many to be ordered.
+
+    Texts that differ only in case or white space are decided alike. The share is met on average, not exactly.
+
+    Args:
+        text: the text.
+        fraction: share to hold out.
+        seed: another seed holds out other texts.
+        split: name of the held-out split; other splits hold out other texts.
+
+    Returns:
+        True for about `fraction` of all texts.
+
+    Example:
+        >>> sum(is_held_out(f"text {number}", 0.25, 0, "validation") for number in range(1000))
+        255
+        >>> is_held_out("A  b", 0.5, 0, "validation") == is_held_out("a b", 0.5, 0, "validation")
+        True
+    """
+    return float(_hashes([_plain(text)], f"{split}\n{seed}\n", 1)[0]) < fraction * 2.0**64
+
+
 def limit_rows(rows: Rows, limit: int | None, seed: int) -> Rows:
     """Keep at most some rows; a smaller limit keeps a part of what a larger one keeps.
 

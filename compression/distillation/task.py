@@ -173,7 +173,7 @@ def _teacher_logits(
     control: Control,
 ) -> NDArray[np.float32]:
     """The teacher's outputs over train in the given order; taken from the work folder on a resume."""
-    owner = identity(teacher, encoded, runtime.device, runtime.precision)
+    owner = identity(teacher, encoded.digest(), runtime.device, runtime.precision)
     path = work / "teacher_logits.safetensors"
     kept = read_tensors(path, owner)
     if kept is None:

@@ -1,12 +1,13 @@
 """Which rows an optimiser step sees, as micro-batches of tensors: a function of (seed, step) alone."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from compression.data.encoding import Encoded, LengthBucketBatches, collate
@@ -28,6 +29,55 @@ class MicroBatch:
     tensors: dict[str, torch.Tensor]
 
 
+class TrainingRows(Protocol):
+    """What a training reads: how long each row is, and the tensors of an optimiser step."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(rows,) real word pieces of each row."""
+
+    def identity(self) -> str:
+        """Digest of the rows: a checkpoint of a training on others is not resumed from."""
+
+    def tensors(self, step: int, parts: Sequence[NDArray[np.int64]]) -> list[dict[str, torch.Tensor]]:
+        """The tensors of an optimiser step; all randomness in them is a function of the step.
+
+        Args:
+            step: number of the step.
+            parts: row numbers of each micro-batch; together they are the step's rows, in whatever parts.
+
+        Returns:
+            Model inputs and labels of each micro-batch.
+        """
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Tokenised rows, padded to the longest of their micro-batch.
+
+    Attributes:
+        encoded: the rows.
+        pad_token_id: token that fills short ones.
+    """
+
+    encoded: Encoded
+    pad_token_id: int
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """See `TrainingRows`."""
+        return self.encoded.lengths
+
+    def identity(self) -> str:
+        """See `TrainingRows`."""
+        return self.encoded.digest()
+
+    def tensors(self, step: int, parts: Sequence[NDArray[np.int64]]) -> list[dict[str, torch.Tensor]]:
+        """See `TrainingRows`; the same in every step."""
+        del step
+        return [collate(self.encoded, part, self.pad_token_id) for part in parts]
+
+
 class StepBatches(Dataset[list[MicroBatch]]):
     """The batches of a training: item `i` is what optimiser step `i` sees.
 
@@ -35,17 +85,16 @@ class StepBatches(Dataset[list[MicroBatch]]):
     the same batches as the training process would.
     """
 
-    def __init__(self, encoded: Encoded, config: TrainingConfig, *, seed: int, pad_token_id: int) -> None:
-        rows = len(encoded.lengths)
-        if rows == 0:
+    def __init__(self, rows: TrainingRows, config: TrainingConfig, *, seed: int) -> None:
+        count = len(rows.lengths)
+        if count == 0:
             raise DataError("there are no training rows")
-        self._encoded = encoded
-        self._pad_token_id = pad_token_id
-        self._order = LengthBucketBatches(encoded.lengths, config.batch_size, seed, bucketing=config.length_bucketing)
+        self._rows = rows
+        self._order = LengthBucketBatches(rows.lengths, config.batch_size, seed, bucketing=config.length_bucketing)
         self._micro_size = math.ceil(config.batch_size / config.accumulation_steps)
         self._epoch: tuple[int, list[np.ndarray]] | None = None
-        self.steps_per_epoch = math.ceil(rows / config.batch_size)
-        self.total_steps = max(1, math.ceil(round(config.epochs * self.steps_per_epoch, 6)))
+        self.steps_per_epoch = math.ceil(count / config.batch_size)
+        self.total_steps = config.steps or max(1, math.ceil(round(config.epochs * self.steps_per_epoch, 6)))
 
     def __len__(self) -> int:
         return self.total_steps
@@ -53,7 +102,8 @@ class StepBatches(Dataset[list[MicroBatch]]):
     def __getitem__(self, step: int) -> list[MicroBatch]:
         rows = self.rows(step)
         parts = [rows[start : start + self._micro_size] for start in range(0, len(rows), self._micro_size)]
-        return [MicroBatch(part, collate(self._encoded, part, self._pad_token_id)) for part in parts]
+        tensors = self._rows.tensors(step, parts)
+        return [MicroBatch(part, made) for part, made in zip(parts, tensors, strict=True)]
 
     def rows(self, step: int) -> np.ndarray:
         """Row numbers of an optimiser step; the last batch of an epoch may be smaller."""

@@ -1,8 +1,8 @@
 """How a model is trained: shared by every stage that trains."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compression.configuration import Config
 
@@ -18,6 +18,7 @@ class TrainingConfig(Config):
     epochs: float = Field(
         3.0, gt=0, le=10_000, description="Passes over the training rows; a fraction stops within an epoch"
     )
+    steps: int | None = Field(None, ge=1, description="Optimiser steps, in place of `epochs`")
     learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate of AdamW")
     batch_size: int = Field(32, ge=1, description="Sequences of one optimiser step")
     accumulation_steps: int = Field(
@@ -35,10 +36,13 @@ class TrainingConfig(Config):
     evaluations_per_epoch: int = Field(
         1, ge=0, description="Measurements on the selection split an epoch; 0 never measures and keeps the last weights"
     )
+    keep: Literal["best", "last"] = Field(
+        "best", description="Weights to keep: the best ones of all measurements, or the last"
+    )
     early_stopping_patience: int | None = Field(
         None,
         ge=1,
-        description="Stop after this many measurements without a better one; null trains to the end. The best weights are kept either way",
+        description="Stop after this many measurements without a better one; null trains to the end",
     )
     dropout: float | None = Field(
         None,
@@ -52,3 +56,9 @@ class TrainingConfig(Config):
     checkpoint_seconds: float = Field(
         120.0, ge=0, description="Seconds between resumable checkpoints; has no influence on the result"
     )
+
+    @model_validator(mode="after")
+    def _stops_at_the_best(self) -> Self:
+        if self.keep == "last" and self.early_stopping_patience is not None:
+            raise ValueError("early_stopping_patience waits for a better measurement, which needs keep: best")
+        return self

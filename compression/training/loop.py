@@ -14,10 +14,9 @@ import torch
 from torch import nn
 
 from compression.control import Control
-from compression.data.encoding import Encoded
 from compression.errors import Interrupted, UserError
 from compression.runtime import Runtime
-from compression.training.batches import MicroBatch, StepBatches
+from compression.training.batches import MicroBatch, StepBatches, TrainingRows
 from compression.training.checkpoint_file import CheckpointFile, TrainingState, identity, restore_weights, weights_of
 from compression.training.config import TrainingConfig
 from compression.training.optimizer import build_optimizer, learning_rate_factor
@@ -37,7 +36,7 @@ class TrainingResult:
         steps: optimiser steps done.
         epochs: passes over the rows.
         best_step: step whose weights were kept; the last one without measurements.
-        best_score: their score on the selection split.
+        best_score: their score on the selection split; None without measurements.
         tokens: real (not padding) tokens seen.
         seconds: wall-clock seconds of all attempts, measurements included.
         tokens_per_second: their quotient.
@@ -61,7 +60,7 @@ class TrainingResult:
 def train(
     model: nn.Module,
     loss_function: LossFunction,
-    encoded: Encoded,
+    rows: TrainingRows,
     *,
     config: TrainingConfig,
     seed: int,
@@ -69,7 +68,6 @@ def train(
     work: Path,
     control: Control,
     history: Path,
-    pad_token_id: int,
     evaluate: Callable[[Any], float] | None = None,
     extra_batch: Callable[[np.ndarray], Tensors] | None = None,
     description: str = "training",
@@ -80,15 +78,14 @@ def train(
         model: module to train; whatever is trainable in it is trained.
         loss_function: (model, batch) -> (loss, its named parts). Both are means over the examples of the batch, so that
             accumulated micro-batches equal one big batch.
-        encoded: training rows.
+        rows: training rows.
         config: optimiser, schedule, batches and stopping.
         seed: seed of the order of the rows and of dropout.
         runtime: device, precision and data loader processes.
         work: folder for the resumable checkpoint; a training that was stopped goes on from there.
         control: where to report progress, and whether to stop.
         history: file for the loss curve, a JSON object a line.
-        pad_token_id: token that fills short sequences.
-        evaluate: model -> score on the selection split, higher is better. The weights of the best score are kept.
+        evaluate: model -> score on the selection split, higher is better.
         extra_batch: row numbers -> further tensors for the batch, such as the teacher's outputs.
         description: name of the phase in progress displays.
 
@@ -100,9 +97,9 @@ def train(
         UserError: the training diverged.
     """
     work.mkdir(parents=True, exist_ok=True)
-    batches = StepBatches(encoded, config, seed=seed, pad_token_id=pad_token_id)
+    batches = StepBatches(rows, config, seed=seed)
     settings = config.model_dump_json(exclude={"checkpoint_seconds"})
-    owner = identity(model, encoded, settings, str(seed), runtime.device, runtime.precision)
+    owner = identity(model, rows.identity(), settings, str(seed), runtime.device, runtime.precision)
     accelerator = build_accelerator(runtime)
     with prepared(accelerator, model, build_optimizer(model, config)) as (wrapped, optimizer):
         checkpoint = CheckpointFile(work / "training.safetensors", model, optimizer, accelerator.scaler, owner)
@@ -118,7 +115,7 @@ def train(
             history=history,
             evaluate=evaluate,
             extra_batch=extra_batch,
-            lengths=encoded.lengths,
+            lengths=rows.lengths,
             state=checkpoint.load(),
         )
         run.run(runtime, checkpoint, description)
@@ -250,7 +247,9 @@ class _Run:
         score = self.evaluate(self.model)
         state.measured_step = state.step
         state.without_gain += 1
-        if state.best_score is None or score > state.best_score:
+        if self.config.keep == "last":
+            state.best_score = score
+        elif state.best_score is None or score > state.best_score:
             state.best_score, state.best_step, state.without_gain = score, state.step, 0
             weights = weights_of(self.accelerator.unwrap_model(self.model))
             state.best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}

@@ -12,6 +12,7 @@ from compression.data.encoding import Encoded
 from compression.data.load import TaskData
 from compression.evaluation.metrics import compute
 from compression.runtime import Runtime
+from compression.training.batches import EncodedRows
 from compression.training.config import TrainingConfig
 from compression.training.loop import LossFunction, TrainingResult, train
 from compression.training.precision import dropout_probability, training_attention
@@ -37,7 +38,7 @@ def train_on_task(
     extra_batch: Callable[[np.ndarray], dict[str, torch.Tensor]] | None = None,
     description: str,
 ) -> TrainingResult:
-    """Train a classifier in place, keeping the weights that do best on the selection split.
+    """Train a classifier in place, by default keeping the weights that do best on the selection split.
 
     Args:
         model: classifier to train.
@@ -61,14 +62,13 @@ def train_on_task(
         return train(
             model,
             loss_function,
-            encoded,
+            EncodedRows(encoded, tokenizer.pad_token_id),
             config=config,
             seed=seed,
             runtime=runtime,
             work=work,
             control=control,
             history=history,
-            pad_token_id=tokenizer.pad_token_id,
             evaluate=_selection_score(model, tokenizer, data, config, control),
             extra_batch=extra_batch,
             description=description,

@@ -12,6 +12,7 @@ import torch
 from compression.control import Control, Progress
 from compression.data.encoding import Encoded
 from compression.runtime import Runtime
+from compression.training.batches import EncodedRows
 from compression.training.config import TrainingConfig
 from compression.training.loop import train
 from compression.training.precision import torch_threads
@@ -55,7 +56,7 @@ def run(folder: Path, progress: Progress) -> dict[str, bytes]:
         train(
             model,
             loss_function,
-            rows(),
+            EncodedRows(rows(), 0),
             config=TrainingConfig(
                 epochs=8, batch_size=4, accumulation_steps=2, learning_rate=0.01, checkpoint_seconds=0
             ),
@@ -64,7 +65,6 @@ def run(folder: Path, progress: Progress) -> dict[str, bytes]:
             work=folder,
             control=Control(progress),
             history=folder / "history.jsonl",
-            pad_token_id=0,
             evaluate=lambda trained: trained.linear.weight[0, 0].item(),
         )
     return {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()}

@@ -15,7 +15,7 @@ from compression.data.encoding import LengthBucketBatches, collate
 from compression.errors import DataError, Interrupted, UserError
 from compression.runtime import Runtime
 from compression.training import loop
-from compression.training.batches import StepBatches
+from compression.training.batches import EncodedRows, StepBatches
 from compression.training.config import TrainingConfig
 from compression.training.loop import train
 from compression.training.optimizer import learning_rate_factor
@@ -57,14 +57,13 @@ class Run:
         return train(
             self.model,
             self.loss,
-            tiny_rows(),
+            EncodedRows(tiny_rows(), 0),
             config=self.config,
             seed=self.seed,
             runtime=self.runtime,
             work=self.folder,
             control=control or Control(),
             history=self.history_file,
-            pad_token_id=0,
             evaluate=self.evaluate,
         )
 
@@ -214,7 +213,7 @@ def test_worker_processes_prepare_the_same_batches(tmp_path):
 
 
 def test_every_row_once_an_epoch_the_last_partial_batch_too(tmp_path):
-    batches = StepBatches(tiny_rows(), config(epochs=2), seed=0, pad_token_id=0)
+    batches = StepBatches(EncodedRows(tiny_rows(), 0), config(epochs=2), seed=0)
     assert (batches.steps_per_epoch, len(batches)) == (7, 14)
     for epoch in (0, 1):
         rows = [row for step in range(7) for part in batches[7 * epoch + step] for row in part.rows]
@@ -234,7 +233,7 @@ def test_fractions_of_an_epoch(tmp_path, epochs, steps):
 def test_no_rows():
     rows = tiny_rows(0)
     with pytest.raises(DataError, match="no training rows"):
-        StepBatches(rows, config(), seed=0, pad_token_id=0)
+        StepBatches(EncodedRows(rows, 0), config(), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -381,13 +380,12 @@ def test_extra_batch_gives_the_rows_their_own_tensors(tmp_path):
     train(
         tiny_classifier(),
         loss,
-        rows,
+        EncodedRows(rows, 0),
         config=config(epochs=1, accumulation_steps=2),
         seed=0,
         runtime=Runtime(),
         work=tmp_path,
         control=Control(),
         history=tmp_path / "history.jsonl",
-        pad_token_id=0,
         extra_batch=lambda part: {"lengths": torch.from_numpy(rows.lengths[part])},
     )

@@ -3,27 +3,25 @@
 import copy
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BertConfig
 
 from compression.architecture.checkpoint import Problem, load_classifier, load_encoder_config
 from compression.architecture.config import StudentConfig
 from compression.architecture.conversion import config_of, shape_of_model, to_bertpress
 from compression.architecture.editing import rebuilt
-from compression.architecture.encoder.modeling_bertpress import (
-    BertpressForSequenceClassification,
-    BertpressPreTrainedModel,
-)
+from compression.architecture.encoder.modeling_bertpress import BertpressPreTrainedModel
 from compression.architecture.labels import label_fields
+from compression.architecture.masked_lm import load_masked_lm, new_masked_lm
 from compression.architecture.presets import PRESETS
 from compression.architecture.shape import EncoderShape, renumbered
 from compression.architecture.student_shape import with_layers
 from compression.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 _LAYER_NAME = re.compile(r"^(?P<before>.*\.layer\.)(?P<index>\d+)(?P<after>\..*)$")
 _BLOCK_NAME = re.compile(r"^(?P<before>(.*\.)?)(?P<kind>attention|feed_forward)\.(?P<index>\d+)(?P<after>\..*)$")
@@ -56,14 +54,53 @@ def build_student(
         CheckpointError: the encoder's folder cannot be used.
     """
     if config.preset is not None:
-        return _from_preset(config.preset, encoder_folder, labels=labels, problem=problem, seed=seed)
+        made = preset_config(config.preset, encoder_folder, **label_fields(labels, problem))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return AutoModelForSequenceClassification.from_config(made).eval()
     source = load_classifier(encoder_folder, labels=labels, problem=problem, seed=seed)
     return take_layers(source, config, seed=seed)
 
 
-def _from_preset(
-    name: str, encoder_folder: Path, *, labels: tuple[str, ...], problem: Problem, seed: int
+def build_masked_lm_student(
+    config: StudentConfig, encoder_folder: Path, *, sentence_head: bool = False, seed: int
 ) -> "PreTrainedModel":
+    """Make a student with a masked-LM head.
+
+    Args:
+        config: preset or layers; see `build_student`. Chosen layers come with the encoder's own masked-LM head, if any.
+        encoder_folder: pretrained encoder.
+        sentence_head: whether the student also classifies sentence pairs.
+        seed: seed of whatever is initialised at random.
+
+    Returns:
+        The student in evaluation mode.
+
+    Raises:
+        UserError: layers that the encoder does not have, or an architecture without such heads.
+        CheckpointError: the encoder's folder cannot be used.
+    """
+    if config.preset is not None:
+        made = preset_config(config.preset, encoder_folder)
+        return new_masked_lm(made, sentence_head=sentence_head, seed=seed)
+    source = load_masked_lm(encoder_folder, sentence_head=sentence_head, seed=seed)
+    return take_layers(source, config, seed=seed)
+
+
+def preset_config(name: str, encoder_folder: Path, **fields: Any) -> "PretrainedConfig":
+    """Configuration of a preset over the pretrained encoder's vocabulary and positions.
+
+    Args:
+        name: the preset.
+        encoder_folder: pretrained encoder.
+        fields: further fields.
+
+    Returns:
+        A plain BERT's where a BERT can have the shape, else one of the encoder of any shape.
+
+    Raises:
+        CheckpointError: the encoder's folder cannot be used.
+    """
     encoder = load_encoder_config(encoder_folder)
     preset = PRESETS[name]
     kept = {
@@ -71,20 +108,17 @@ def _from_preset(
         "max_position_embeddings": encoder.max_position_embeddings,
         "type_vocab_size": getattr(encoder, "type_vocab_size", 2) if preset.type_vocab_size else 0,
     }
-    settings = {"pad_token_id": encoder.pad_token_id, "hidden_act": preset.hidden_act, **label_fields(labels, problem)}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if not preset.is_bert:
-            return BertpressForSequenceClassification(config_of(preset.shape(**kept), **settings)).eval()
-        config = BertConfig(
-            num_hidden_layers=preset.layers,
-            hidden_size=preset.hidden_size,
-            num_attention_heads=preset.heads,
-            intermediate_size=preset.intermediate_size,
-            **kept,
-            **settings,
-        )
-        return BertForSequenceClassification(config).eval()
+    settings = {"pad_token_id": encoder.pad_token_id, "hidden_act": preset.hidden_act, **fields}
+    if not preset.is_bert:
+        return config_of(preset.shape(**kept), **settings)
+    return BertConfig(
+        num_hidden_layers=preset.layers,
+        hidden_size=preset.hidden_size,
+        num_attention_heads=preset.heads,
+        intermediate_size=preset.intermediate_size,
+        **kept,
+        **settings,
+    )
 
 
 def take_layers(source: "PreTrainedModel", config: StudentConfig, *, seed: int) -> "PreTrainedModel":
@@ -114,6 +148,15 @@ def take_layers(source: "PreTrainedModel", config: StudentConfig, *, seed: int) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = type(source)(student_config)
+    if not getattr(student.base_model, "pooler", None):
+        weights = _with_pooler_apart(weights, source, student, config)
+    pooler = getattr(source.base_model, "pooler", None)
+    if pooler is not None and getattr(student.base_model, "pooler", None) is None:
+        # Masked language models are made without a pooler; this source kept its encoder's all the same.
+        if config.pooler:
+            student.base_model.pooler = copy.deepcopy(pooler)
+        else:
+            weights = {name: tensor for name, tensor in weights.items() if ".pooler." not in name}
     fresh = _fresh_weights(student, [part for part in ("embeddings", "pooler") if not getattr(config, part)])
     student.load_state_dict(weights | fresh)
     return student.eval()

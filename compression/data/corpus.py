@@ -113,9 +113,9 @@ def fingerprint(config: CorpusConfig, roots: Sequence[Path], *, online: bool = T
             commit = corpus_hub.commit(config, online=online)
             return commit and _digest("hub", config.dataset, commit, config.config, config.split, config.text)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        content = [[path.relative_to(folder).as_posix(), _file_digest(path)] for path in files]
-        return _digest("folder", content, config.config, config.split, config.text)
-    content = []
+        named = [[path.relative_to(folder).as_posix(), _file_digest(path)] for path in files]
+        return _digest("folder", named, config.config, config.split, config.text)
+    content: list[list[str | None]] = []
     for path in corpus_files(config, roots):
         is_text, ending = path.suffix.lower() in TEXT_ENDINGS, path.suffix.lower()
         encoding = None if ending == ".parquet" else config.encoding

@@ -107,8 +107,8 @@ def _are_texts(value: Any) -> bool:
 
 
 def _refusal(config: CorpusConfig, error: Exception) -> DataError:
-    reason = str(error).strip().splitlines()
+    reason = (str(error).strip().splitlines() or ["no reason given"])[0]
     return DataError(
-        f"corpus {config.name!r} cannot be loaded ({type(error).__name__}: {reason[0] if reason else 'no reason given'})"
-        "; name a data set of the hub, a folder of Parquet or JSONL files, or list local text files in `files`"
+        f"corpus {config.name!r} cannot be loaded ({type(error).__name__}: {reason}); name a data set of the hub, a "
+        "folder of Parquet or JSONL files, or list local text files in `files`"
     )

@@ -85,7 +85,7 @@ def pack(
     def writer(split: str, limit: int | None) -> PackedWriter:
         return PackedWriter(
             folder / split,
-            vocabulary_size=len(tokenizer),
+            vocabulary_size=vocabulary_size(tokenizer),
             body_length=max_length - special_tokens,
             separator=tokenizer.sep_token_id if config.cross_documents else None,
             limit=limit,
@@ -153,6 +153,18 @@ def _parts(documents: Iterable[Document]) -> Iterator[list[Document]]:
             part, characters = [], 0
     if part:
         yield part
+
+
+def vocabulary_size(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Rows that an embedding needs for a tokenizer.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+
+    Returns:
+        One more than the highest number of a word piece; some numbers may be unused.
+    """
+    return int(max(tokenizer.get_vocab().values())) + 1
 
 
 def tokenizer_identity(tokenizer: "PreTrainedTokenizerBase") -> str:

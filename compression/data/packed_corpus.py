@@ -63,7 +63,8 @@ class PackedCorpus:
         Returns:
             (length,) word pieces, without special tokens.
         """
-        return self.tokens[self.bounds[number] : self.bounds[number + 1]].astype(np.int64)
+        tokens: NDArray[np.int64] = self.tokens[self.bounds[number] : self.bounds[number + 1]].astype(np.int64)
+        return tokens
 
     def breaks_within(self, number: int) -> NDArray[np.int64]:
         """Where paragraphs end inside a sequence.
@@ -117,7 +118,9 @@ def _reopened(folder: Path) -> PackedCorpus:
 
 
 def _mapped(path: Path) -> NDArray[Any]:
-    return np.load(path, mmap_mode="r").view(np.ndarray)  # slices of a plain view are cheaper than those of a memmap
+    # Slices of a plain view are cheaper than those of a memmap.
+    mapped: NDArray[Any] = np.load(path, mmap_mode="r").view(np.ndarray)
+    return mapped
 
 
 class GrowingArray:

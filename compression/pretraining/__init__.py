@@ -1,0 +1,1 @@
+"""Masked-language modelling, with or without a sentence-pair objective."""

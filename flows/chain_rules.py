@@ -39,7 +39,7 @@ def broken_rule(
             return position, f"`{LAST_KIND}` ends a chain; nothing can follow it"
         if has_student and not first:
             return position, f"`{kind}` is given a student, which only the first stage of a chain can be"
-        if first and not has_student and kind != TEACHER_KIND and "student" in stage.config_model.model_fields:
+        if first and not has_student and stage.needs_student:
             return position, f"`{kind}` at the start of a chain needs a `student`"
         start: Product = "encoder" if has_student else product
         if start not in stage.accepts:

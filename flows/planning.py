@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from compression.data.corpus import fingerprint as corpus_fingerprint
+from compression.data.corpus_config import CorpusConfig
 from compression.data.load import fingerprint
 from compression.runtime import Runtime
 from flows.graph import SOURCE, Graph, Node
@@ -51,6 +53,7 @@ class Preparer:
     download: bool = False
     runtime: Runtime = field(init=False)
     _fingerprints: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
+    _corpora: dict[CorpusConfig, str | None] = field(default_factory=dict)
     _source: Input | None = None
 
     def __post_init__(self) -> None:
@@ -87,12 +90,17 @@ class Preparer:
             else:
                 return f"its input `{role}` has to be computed first"
         stage = self.stages[node.kind]
+        corpus = stage.corpus(node.config)
+        content = self._corpus_fingerprint(corpus)
+        if corpus is not None and content is None and not corpus.task_rows:
+            return f"the hub has to be asked for the commit of corpus {corpus.name} first"
         return StageInvocation(
             implementation=implementation_of(stage),
             config=node.config.model_dump(mode="json"),
             inputs=inputs,
             task=node.task,
             data=self._fingerprint(node, stage.reads(node.config)),
+            corpus=content,
             seed=node.seed,
             roots=self.roots,
             label=node.label,
@@ -105,6 +113,13 @@ class Preparer:
         if identity not in self._fingerprints:
             self._fingerprints[identity] = fingerprint(node.task, self.roots, splits)
         return self._fingerprints[identity]
+
+    def _corpus_fingerprint(self, corpus: CorpusConfig | None) -> str | None:
+        if corpus is None:
+            return None
+        if corpus not in self._corpora:
+            self._corpora[corpus] = corpus_fingerprint(corpus, self.roots, online=self.download)
+        return self._corpora[corpus]
 
 
 def plan_graph(graph: Graph, preparer: Preparer, before: Mapping[str, Mapping[str, Any]]) -> list[NodePlan]:

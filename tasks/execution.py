@@ -24,7 +24,7 @@ from tasks.settings import Settings
 from tasks.stages.base import Stage, StageRequest
 
 if TYPE_CHECKING:
-    from tasks.tracking import StageRun
+    from tasks.tracking import DatasetUse, StageRun
 
 _STOP_GRACE_SECONDS = 30.0
 
@@ -130,7 +130,7 @@ def _tracked(
 ) -> "AbstractContextManager[StageRun | None]":
     if execution.study_run is None:
         return nullcontext()
-    from tasks.tracking import DatasetUse, Tracker
+    from tasks.tracking import Tracker
 
     stage, task = invocation.stage, invocation.task
     tags = {"variant": execution.variant, "prefect.flow_run_id": execution.prefect_run}
@@ -144,11 +144,24 @@ def _tracked(
         name=invocation.label,
         params=invocation.config,
         tags=tags,
-        dataset=DatasetUse(task.name, invocation.data or "", context=stage.kind) if task else None,
+        dataset=_dataset(invocation),
         checkpoint=stage.produces != "evaluation",
         # The monitor's own thread would disturb a latency measurement.
         system_metrics=stage.resource == "training",
     )
+
+
+def _dataset(invocation: StageInvocation) -> "DatasetUse | None":
+    """The rows or the corpus that a stage reads."""
+    from tasks.tracking import DatasetUse
+
+    stage = invocation.stage
+    if invocation.task is not None:
+        return DatasetUse(invocation.task.name, invocation.data or "", context=stage.kind)
+    corpus = stage.corpus(stage.config_model.model_validate(invocation.config))
+    if corpus is None or invocation.corpus is None:
+        return None
+    return DatasetUse(corpus.name, invocation.corpus, context=stage.kind)
 
 
 def run_in_process(invocation: StageInvocation, execution: Execution, settings: Settings) -> ArtifactReference:

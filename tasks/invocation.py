@@ -10,6 +10,7 @@ from pydantic import Field
 
 from compression.configuration import Config
 from compression.data.config import TaskConfig
+from compression.data.corpus_config import without_places
 from compression.runtime import Runtime
 from tasks import keys
 from tasks.artifact_store import ArtifactReference, ArtifactStore
@@ -59,13 +60,14 @@ class Input(Config):
 
 
 class StageInvocation(Config):
-    """A stage with its configuration and inputs. Only `label`, `task` paths and `roots` have no part in the key."""
+    """A stage with its configuration and inputs. `label`, `roots` and the places of data have no part in the key."""
 
     implementation: str = Field(description="`module:Class` of the stage")
     config: dict[str, Any] = Field(description="Resolved configuration with every default")
     inputs: dict[str, Input] = Field(default_factory=dict, description="role -> input")
     task: TaskConfig | None = Field(None, description="The task, for stages that read data")
     data: str | None = Field(None, description="Fingerprint of the rows that the stage reads")
+    corpus: str | None = Field(None, description="Fingerprint of the corpus that the stage reads")
     seed: int | None = Field(None, description="Seed, for stages that make random choices")
     roots: tuple[Path, ...] = Field((), description="Folders that relative data files may lie in")
     label: str = Field("", description="Name for people")
@@ -89,9 +91,10 @@ class StageInvocation(Config):
             "stage": stage.kind,
             "version": stage.version,
             "code": _code(self.implementation),
-            "config": keys.canonical(self.config),
+            "config": keys.canonical(self._config_in_key()),
             "inputs": {role: given.digest for role, given in sorted(self.inputs.items())},
             "data": self.data,
+            "corpus": self.corpus,
             "seed": self.seed,
             "environment": {
                 **{name: keys.library_version(name) for name in _LIBRARIES},
@@ -99,6 +102,12 @@ class StageInvocation(Config):
                 "precision": runtime.precision,
             },
         }
+
+    def _config_in_key(self) -> dict[str, Any]:
+        """The configuration; a corpus counts by its content, and where it lies does not."""
+        if self.corpus is None:
+            return self.config
+        return {**self.config, "corpus": without_places(self.config["corpus"])}
 
     def key(self, runtime: Runtime) -> str:
         """Cache key.

@@ -41,7 +41,9 @@ class StageProgress(Progress):
         self._shown = self._started
         if sys.stderr.isatty():
             self._bar = _terminal_bar()
-            self._task = self._bar.add_task(f"{self._label}: {description}", total=total, completed=done, rate="")
+            self._task = self._bar.add_task(
+                f"{self._label}: {description}", total=total or None, completed=done, rate=""
+            )
             self._bar.start()
 
     def advance(self, amount: int = 1, *, tokens: int = 0) -> None:
@@ -53,8 +55,10 @@ class StageProgress(Progress):
             self._bar.update(self._task, completed=self._done, rate=self._rate(now))
         elif now - self._shown > _LINE_SECONDS:
             self._shown = now
-            left = (self._total - self._done) * (now - self._started) / max(1, self._done - self._done_before)
-            text = f"{self._done}/{self._total} {self._unit}s, {self._rate(now)}, {left:.0f} s left"
+            text = f"{self._done} {self._unit}s, {self._rate(now)}"
+            if self._total:
+                left = (self._total - self._done) * (now - self._started) / max(1, self._done - self._done_before)
+                text = f"{self._done}/{self._total} {self._unit}s, {self._rate(now)}, {left:.0f} s left"
             sys.stderr.write(f"{self._label}: {self._description} {text}\n")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -12,7 +12,7 @@ from compression.architecture.checkpoint import Problem, load_classifier, load_e
 from compression.architecture.config import StudentConfig
 from compression.architecture.conversion import config_of, shape_of_model, to_bertpress
 from compression.architecture.editing import rebuilt
-from compression.architecture.encoder.modeling_bertpress import BertpressPreTrainedModel
+from compression.architecture.encoder.modeling_bertpress import BertpressForMaskedLM, BertpressPreTrainedModel
 from compression.architecture.labels import label_fields
 from compression.architecture.masked_lm import load_masked_lm, new_masked_lm
 from compression.architecture.presets import PRESETS
@@ -148,8 +148,6 @@ def take_layers(source: "PreTrainedModel", config: StudentConfig, *, seed: int) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = type(source)(student_config)
-    if not getattr(student.base_model, "pooler", None):
-        weights = _with_pooler_apart(weights, source, student, config)
     pooler = getattr(source.base_model, "pooler", None)
     if pooler is not None and getattr(student.base_model, "pooler", None) is None:
         # Masked language models are made without a pooler; this source kept its encoder's all the same.
@@ -172,7 +170,12 @@ def _fresh_weights(student: "PreTrainedModel", parts: list[str]) -> dict[str, to
 
 def _without_token_types(source: BertpressPreTrainedModel) -> BertpressPreTrainedModel:
     shape = shape_of_model(source).edited(type_vocab_size=0)
-    weights = {name: tensor for name, tensor in source.state_dict().items() if ".token_type_embeddings." not in name}
+    left_out = [".token_type_embeddings."]
+    if isinstance(source, BertpressForMaskedLM) and not source.config.sentence_head:
+        left_out.append(".pooler.")  # it is made without one, and may have kept its encoder's
+    weights = {
+        name: tensor for name, tensor in source.state_dict().items() if not any(part in name for part in left_out)
+    }
     return rebuilt(source, shape, weights)
 
 

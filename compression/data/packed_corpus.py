@@ -77,7 +77,7 @@ class PackedCorpus:
         """
         start, end = self.bounds[number], self.bounds[number + 1]
         first, last = np.searchsorted(self.breaks, [start, end], side="left")
-        inside = np.asarray(self.breaks[first:last], np.int64) - start
+        inside: NDArray[np.int64] = np.asarray(self.breaks[first:last], np.int64) - start
         return inside[inside > 0]
 
 

@@ -14,6 +14,7 @@ from compression.architecture.shape import EncoderShape
 from compression.configuration import Config
 from compression.control import Control
 from compression.data.config import TaskConfig
+from compression.data.corpus_config import CorpusConfig
 from compression.runtime import Runtime
 
 Product = Literal["encoder", "classifier", "quantized", "evaluation"]
@@ -59,6 +60,7 @@ class Stage(ABC):
         produces: what it leaves behind; `same` for a stage that edits the shape of whatever comes in.
         splits: data splits whose content enters the cache key, unless the configuration says otherwise (`reads`).
         uses_seed: whether the seed changes the product, unless the configuration says otherwise (`is_random`).
+        needs_student: whether at the start of a chain it needs a `student`, as it cannot train the encoder itself.
         resource: `training` stages take a slot of the machine; `measurement` stages want it for themselves.
     """
 
@@ -69,6 +71,7 @@ class Stage(ABC):
     produces: ClassVar[Product | Literal["same"]]
     splits: ClassVar[tuple[Split, ...]] = ()
     uses_seed: ClassVar[bool] = False
+    needs_student: ClassVar[bool] = False
     resource: ClassVar[Literal["light", "training", "measurement"]] = "light"
 
     def roles(self, config: Any) -> tuple[str, ...]:
@@ -92,6 +95,17 @@ class Stage(ABC):
             The splits, whose content enters the cache key.
         """
         return self.splits
+
+    def corpus(self, config: Any) -> CorpusConfig | None:
+        """The corpus that the stage reads, whose content enters the cache key.
+
+        Args:
+            config: the stage's resolved configuration, which has the corpus as its field `corpus`.
+
+        Returns:
+            The corpus; None for a stage that reads none.
+        """
+        return None
 
     def is_random(self, config: Any) -> bool:
         """Whether the stage makes random choices; one that makes none is one for all seeds.

@@ -16,11 +16,12 @@ def stages() -> dict[str, Stage]:
 
     Example:
         >>> list(stages())
-        ['finetune', 'task_distill', 'quantize', 'evaluate']
+        ['pretrain', 'finetune', 'task_distill', 'quantize', 'evaluate']
     """
     from tasks.stages.evaluate import Evaluate
     from tasks.stages.finetune import Finetune
+    from tasks.stages.pretrain import Pretrain
     from tasks.stages.quantize import Quantize
     from tasks.stages.task_distill import TaskDistill
 
-    return {stage.kind: stage for stage in (Finetune(), TaskDistill(), Quantize(), Evaluate())}
+    return {stage.kind: stage for stage in (Pretrain(), Finetune(), TaskDistill(), Quantize(), Evaluate())}

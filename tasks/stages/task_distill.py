@@ -17,6 +17,7 @@ class TaskDistill(Stage):
     produces = "classifier"
     splits = ("train", "selection")
     uses_seed = True
+    needs_student = True
     resource = "training"
 
     def roles(self, config: TaskDistillConfig) -> tuple[str, ...]:

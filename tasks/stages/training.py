@@ -71,16 +71,33 @@ def starting_model(
     from compression.architecture.checkpoint import load_classifier
     from compression.architecture.student import build_student
 
+    folder = starting_folder(request, student)
+    if student is None:
+        return load_classifier(folder, labels=data.labels, problem=data.problem, seed=request.seed), folder
+    return build_student(student, folder, labels=data.labels, problem=data.problem, seed=request.seed), folder
+
+
+def starting_folder(request: StageRequest, student: StudentConfig | None) -> Path:
+    """The folder that a stage makes its model of: the chain's own model, or the pretrained encoder for a student.
+
+    Args:
+        request: inputs.
+        student: the student to build, if any.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: there is a student to build and a model before it in the chain as well, or neither.
+    """
     own = request.inputs.get("model")
     if student is None:
         if own is None:
             raise UserError("nothing to train: no `student`, and no model before this stage in the chain")
-        return load_classifier(own, labels=data.labels, problem=data.problem, seed=request.seed), own
+        return own
     if own is not None:
         raise UserError("`student` starts a new model, which would discard the one before this stage in the chain")
-    encoder = request.inputs["encoder"]
-    model = build_student(student, encoder, labels=data.labels, problem=data.problem, seed=request.seed)
-    return model, encoder
+    return request.inputs["encoder"]
 
 
 def training_summary(model: "PreTrainedModel", data: "TaskData", result: "TrainingResult") -> dict[str, Any]:

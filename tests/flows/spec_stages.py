@@ -38,18 +38,23 @@ class MeasureConfig(Config):
 
 
 class PretendStage(Stage):
-    def __init__(self, kind: str, config_model: type[Config], accepts: set[str], produces: str) -> None:
+    def __init__(
+        self, kind: str, config_model: type[Config], accepts: set[str], produces: str, *, needs_student: bool = False
+    ) -> None:
         self.kind, self.config_model = kind, config_model  # type: ignore[misc]
         self.accepts, self.produces = frozenset(accepts), produces  # type: ignore[misc, assignment]
+        self.needs_student = needs_student  # type: ignore[misc]
 
     def run(self, request: StageRequest) -> dict[str, Any]:
         return {}
 
 
 REGISTRY: dict[str, Stage] = {
-    "general": PretendStage("general", GeneralConfig, {"encoder"}, "encoder"),
+    "general": PretendStage("general", GeneralConfig, {"encoder"}, "encoder", needs_student=True),
     "finetune": PretendStage("finetune", FinetuneConfig, {"encoder", "classifier"}, "classifier"),
-    "task_distill": PretendStage("task_distill", TaskDistillConfig, {"encoder", "classifier"}, "classifier"),
+    "task_distill": PretendStage(
+        "task_distill", TaskDistillConfig, {"encoder", "classifier"}, "classifier", needs_student=True
+    ),
     "quantize": PretendStage("quantize", QuantizeConfig, {"classifier"}, "quantized"),
     "evaluate": PretendStage("evaluate", MeasureConfig, {"classifier", "quantized"}, "evaluation"),
 }

@@ -1,11 +1,10 @@
 """What a file of published figures says: papers, their tables, and the settings they state."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from compression.architecture.presets import PRESETS, Preset
-from compression.architecture.shape import EncoderShape
+from compression.architecture.description import ShapeDescription
 from compression.configuration import Config
 from compression.errors import UserError, did_you_mean
 
@@ -29,70 +28,6 @@ def _figure(given: object) -> object:
 
 Figure = Annotated[int | float | None, BeforeValidator(_figure)]
 MeanOf = tuple[str | tuple[str, ...], ...]
-
-
-class PublishedShape(Config):
-    """Shape of a published encoder, from which its parameters can be counted again.
-
-    Example:
-        >>> shape = PublishedShape(preset="bert-base", vocabulary_size=30000, embedding_size=128, share="all")
-        >>> shape.encoder() == PublishedShape(preset="albert-base").encoder()
-        True
-    """
-
-    sizes: ClassVar[tuple[str, ...]] = ("layers", "hidden_size", "heads", "intermediate_size")
-
-    preset: str | None = Field(None, description="Name of a known shape; or the four sizes below")
-    layers: int | None = Field(None, ge=1, description="Number of layers")
-    hidden_size: int | None = Field(None, ge=1, description="Width of the hidden states")
-    heads: int | None = Field(None, ge=1, description="Attention heads a layer")
-    intermediate_size: int | None = Field(None, ge=1, description="Width of the feed-forward blocks")
-    embedding_size: int | None = Field(
-        None, ge=1, description="Width of factorised embeddings; null where they are not factorised"
-    )
-    share: Literal["none", "attention", "ffn", "all"] | None = Field(
-        None, description="What all layers share; null is what the preset shares"
-    )
-    vocabulary_size: int | None = Field(None, ge=1, description="Word pieces; null is the preset's, or BERT's 30,522")
-    token_types: int | None = Field(None, ge=0, description="Token types; null is the preset's, or BERT's 2")
-    pooler: bool | None = Field(None, description="Whether the pooler is counted; null is the preset's, or true")
-
-    @model_validator(mode="after")
-    def _preset_or_sizes(self) -> Self:
-        given = [name for name in self.sizes if getattr(self, name) is not None]
-        if self.preset is None and len(given) < len(self.sizes):
-            raise ValueError(f"needs a `preset`, or all of {', '.join(self.sizes)}")
-        if self.preset is not None and given:
-            raise ValueError(f"`{given[0]}` is what the preset says; leave one out")
-        if self.preset is not None and self.preset not in PRESETS:
-            near = did_you_mean(self.preset, PRESETS)
-            raise ValueError(f"unknown preset {self.preset!r}; allowed: {', '.join(PRESETS)}{near}")
-        try:
-            self.encoder()
-        except UserError as error:
-            raise ValueError(str(error)) from None
-        return self
-
-    def encoder(self) -> EncoderShape:
-        """The shape that parameters are counted of.
-
-        Returns:
-            The shape, at 512 positions.
-        """
-        sizes = {name: getattr(self, name) for name in self.sizes}
-        known = PRESETS[self.preset] if self.preset is not None else Preset(**sizes, source="")
-        groups = known.groups if self.share is None else None
-        return EncoderShape.regular(
-            layers=known.layers,
-            hidden_size=known.hidden_size,
-            heads=known.heads,
-            intermediate_size=known.intermediate_size,
-            embedding_size=self.embedding_size or known.embedding_size,
-            attention_groups=1 if self.share in ("attention", "all") else groups,
-            feed_forward_groups=1 if self.share in ("ffn", "all") else groups,
-            vocab_size=self.vocabulary_size or known.vocab_size,
-            type_vocab_size=known.type_vocab_size if self.token_types is None else self.token_types,
-        )
 
 
 class CellReference(Config):
@@ -174,7 +109,7 @@ class PublishedRow(Config):
     factors: dict[str, bool | int | float | str] = Field(
         default_factory=dict, description="What sets the row apart, by name"
     )
-    shape: PublishedShape | None = Field(None, description="Shape of the encoder")
+    shape: ShapeDescription | None = Field(None, description="Shape of the encoder")
     no_shape: str | None = Field(None, min_length=1, description="Why the model has no such shape")
     figures: dict[str, Figure] = Field(description="Column -> figure as printed; null where none is printed")
 
@@ -216,7 +151,7 @@ class PublishedTable(_Sourced):
 
     split: Split | None = Field(None, description="Split that scores were measured on; null where there are none")
     columns: dict[str, PublishedColumn] = Field(min_length=1, description="What each column is, by name")
-    shape: PublishedShape | None = Field(None, description="Shape of the encoder in all rows")
+    shape: ShapeDescription | None = Field(None, description="Shape of the encoder in all rows")
     rows: tuple[PublishedRow, ...] = Field(min_length=1, description="Rows in the order of the source")
     expected_inconsistencies: tuple[Inconsistency, ...] = Field(
         (), description="Figures that do not follow from the others"
@@ -258,7 +193,7 @@ class PublishedTable(_Sourced):
             raise UserError(f"{self.id} has no column {column!r}; it has {', '.join(figures)}{near}")
         return figures[column]
 
-    def shape_of(self, row: PublishedRow) -> PublishedShape | None:
+    def shape_of(self, row: PublishedRow) -> ShapeDescription | None:
         """Shape of a row's encoder: its own, or the one that holds for all rows.
 
         Args:

@@ -220,6 +220,38 @@ def published(
 
 
 @app.command()
+def params(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="A preset (bert-base), a YAML or JSON file with a shape, a model folder, or a study",
+            show_default=False,
+        ),
+    ],
+    variant: Annotated[str | None, typer.Argument(metavar="VARIANT", help="Variant of the study")] = None,
+    length: Annotated[int, typer.Option("--length", min=1, help="Word pieces that operations are counted for")] = 128,
+    head: Annotated[
+        str | None,
+        typer.Option("--head", help="none, masked_lm, classifier or question_answering; by default as saved"),
+    ] = None,
+    labels: Annotated[int | None, typer.Option("--labels", min=1, help="Outputs of a classifier")] = None,
+    pooler: Annotated[bool | None, typer.Option("--pooler/--no-pooler", help="Count a pooler, or none")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count the parameters of an encoder by part, and its operations; nothing is loaded or allocated."""
+    from flows.parameters import find_model, parameter_record, show_parameters
+    from tasks.settings import current_settings
+
+    model = find_model(target, variant, current_settings()).changed(head=head, labels=labels, pooler=pooler)
+    record = parameter_record(model, length)
+    if as_json:
+        _print_json(record)
+    else:
+        show_parameters(_console(), model, record)
+
+
+@app.command()
 def schema(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; standard output otherwise")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from compression.architecture.shape import EncoderShape, shape_of
 from compression.errors import UserError
@@ -37,14 +38,29 @@ def source_shape(teacher: TeacherConfig, roots: Sequence[Path]) -> EncoderShape 
         UserError: the model cannot be found, or is of an architecture whose shape cannot be edited.
     """
     folder = resolve_model(teacher.model, teacher.revision, roots, download=False)
-    if folder is None:
-        return None
+    return None if folder is None else shape_of(declared_config(folder))
+
+
+def declared_config(folder: Path) -> dict[str, Any]:
+    """Content of a model folder's `config.json`.
+
+    Args:
+        folder: model folder; its weights are not looked at.
+
+    Returns:
+        JSON values.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
     path = folder / "config.json"
     try:
         declared = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    return shape_of(declared)
+    if not isinstance(declared, dict):
+        raise UserError(f"{path} cannot be read: it is no JSON object")
+    return declared
 
 
 def node_shapes(

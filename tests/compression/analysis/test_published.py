@@ -230,6 +230,15 @@ def test_a_sound_file_is_read(tmp_path):
     assert published.paper("demo.t1").reference == "Demo (Doe et al. 2020)"
 
 
+def test_the_documented_example_is_sound(tmp_path):
+    page = (ROOT / "docs" / "reference" / "published.md").read_text()
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    with pytest.raises(UserError, match=r"paper.yaml: id 'tinybert.t3' must begin with the name of its file"):
+        load(tmp_path, example, "paper.yaml")
+    (tmp_path / "paper.yaml").unlink()
+    assert load(tmp_path, example, "tinybert.yaml").table("tinybert.t3").figure("w/o Attn", "cola") == 41.1
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -1,16 +1,14 @@
 """Prefect's environment, set before Prefect is imported: an embedded server unless a running one answers."""
 
-import json
 import os
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
-from tasks.artifact_store import write_aside
+from flows.embedded_server import EmbeddedServer
 from tasks.settings import Settings
 from tasks.tracking_processes import is_gone, owner_tags
 
@@ -39,12 +37,7 @@ _IDLE_LOOPS = (
     "REPOSSESSOR",
     "SCHEDULER",
 )
-_EMBEDDED = {
-    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-    # The default of 20 seconds is too short for a busy machine.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    **{f"PREFECT_SERVER_SERVICES_{loop}_ENABLED": "false" for loop in _IDLE_LOOPS},
-}
+_EMBEDDED = {f"PREFECT_SERVER_SERVICES_{loop}_ENABLED": "false" for loop in _IDLE_LOOPS}
 QUIET = {
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -66,6 +59,8 @@ def configure_prefect(settings: Settings) -> str:
     Returns:
         The API address; empty for the embedded server.
     """
+    if EmbeddedServer.runs():
+        return ""  # of an earlier run in this process, whose Prefect keeps to it
     for name, value in {**RECORDING, **QUIET, "PREFECT_HOME": str(settings.home_folder / "prefect")}.items():
         os.environ.setdefault(name, value)
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
@@ -88,57 +83,23 @@ def _answers(address: str) -> bool:
         return False
 
 
-def start_embedded_server(settings: Settings) -> None:
-    """Start the embedded server now, so that a flow finds it running; a failure is left for the flow to report.
-
-    Its process would outlive a killed run, so the servers of dead runs are ended first.
-
-    Args:
-        settings: the home folder, where it is noted whose server runs.
-    """
-    from prefect.server.api.server import SubprocessASGIServer
-
-    notes = settings.home_folder / "embedded-servers"
-    end_orphaned_servers(notes)
-    server = SubprocessASGIServer()
-    with suppress(RuntimeError):
-        server.start()
-        if server.server_process is not None:
-            process = psutil.Process(server.server_process.pid)
-            note = {"owner": owner_tags(), "server": process.pid, "started": process.create_time()}
-            write_aside(notes / f"{os.getpid()}.json", json.dumps(note))
-
-
-def end_orphaned_servers(notes: Path) -> int:
-    """End embedded servers whose run was killed.
+@contextmanager
+def flow_run_settings(server: str) -> Iterator[None]:
+    """Settings of a study's flow run, and tags that say whose it is, by which it is closed when its process was killed.
 
     Args:
-        notes: folder of notes, one a server.
+        server: address of Prefect's API; empty for the embedded server, where nobody watches heartbeats, whose thread
+            would be waited for.
 
-    Returns:
-        How many were ended.
+    Yields:
+        Nothing.
     """
-    ended = 0
-    for path in notes.glob("*.json"):
-        with suppress(OSError, ValueError, psutil.Error):
-            note = json.loads(path.read_text())
-            if not is_gone(note["owner"]):
-                continue
-            path.unlink(missing_ok=True)
-            server = psutil.Process(note["server"])
-            if server.create_time() == note["started"]:
-                server.terminate()
-                ended += 1
-    return ended
+    from prefect import tags
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-
-def flow_run_tags() -> list[str]:
-    """Tags of a flow run: whose it is, so that it can be closed when its process was killed.
-
-    Returns:
-        `bertpress` and the owner, as `name=value`.
-    """
-    return [_TAG, *(f"{name}={value}" for name, value in owner_tags().items())]
+    changed = {} if server else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(changed), tags(_TAG, *(f"{name}={value}" for name, value in owner_tags().items())):
+        yield
 
 
 def close_dead_flow_runs() -> int:

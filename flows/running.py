@@ -1,6 +1,6 @@
 """Running a study from file to table: server, stores, flow, records, report."""
 
-import threading
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from flows.embedded_server import EmbeddedServer
 from flows.graph import GraphCell, Node
 from flows.prefect_setup import (
     close_dead_flow_runs,
     configure_prefect,
-    flow_run_tags,
-    start_embedded_server,
+    flow_run_settings,
     wait_until_recorded,
 )
 from flows.project import Project
 from flows.reporting import flow_artifact, mlflow_note, table_of, write_report
 from flows.run_record import NodeRecord, RunRecord, RunRecorder, cell_name
+from flows.start_up import collector_paused
 from tasks import mlflow_store
 from tasks.artifact_store import ArtifactReference
 from tasks.execution import Execution
@@ -68,18 +69,19 @@ def run_project(project: Project) -> Outcome:
     settings = project.settings
     use_settings(settings)
     server = configure_prefect(settings)
-    # The embedded server takes seconds to start: meanwhile this process imports MLflow and reads data.
-    starting = threading.Thread(target=start_embedded_server, args=[settings], daemon=True)
-    if not server:
-        starting.start()
+    # The embedded server takes seconds to start: meanwhile this process imports MLflow.
+    embedded = None if server else EmbeddedServer.start()
     with stop_signals(), machine_slot(settings.lock_folder, RUNS, RUN_SLOTS, exclusive=False):
-        mlflow_store.prepare(settings.tracking_uri, settings.lock_folder)
-        close_dead_runs(settings.tracking_uri)
-        execution = _StudyExecution(project, server)
-        if not server:
-            starting.join()
+        with collector_paused():
+            mlflow_store.prepare(settings.tracking_uri, settings.lock_folder)
+            close_dead_runs(settings.tracking_uri)
+            if embedded:
+                os.environ["PREFECT_API_URL"] = embedded.address
+            import flows.study_flow  # noqa: F401 - imports Prefect, which reads the address now
+        if embedded:
+            embedded.wait()
         close_dead_flow_runs()
-        return execution.run()
+        return _StudyExecution(project, server).run()
 
 
 class _StudyExecution:
@@ -101,8 +103,6 @@ class _StudyExecution:
 
     def run(self) -> Outcome:
         """Run the flow and close every record, whatever happens."""
-        from prefect import tags as prefect_tags
-
         from flows.study_flow import StudyFailedError, StudyRun, run_in_prefect
 
         project, study = self.project, self.project.loaded.study
@@ -118,7 +118,7 @@ class _StudyExecution:
         run = StudyRun(project.graph, project.preparer(download=True), project.settings, execution, self.on_product)
         ending: Ending = "killed"
         try:
-            with prefect_tags(*flow_run_tags()):
+            with flow_run_settings(self.server):
                 run_in_prefect(run, self.name, study.description, self.finish)
             ending = "finished"
         except StudyFailedError:

@@ -1,6 +1,7 @@
 """Outputs of a model over many rows, without gradients."""
 
 import inspect
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,22 +133,51 @@ def predict(
     Raises:
         Interrupted: a stop was asked for.
     """
-    model.eval()
-    device = next(model.parameters()).device
     progress = control.progress if description else Control().progress
     progress.start(description or "", len(encoded.lengths), unit="row")
     logits: NDArray[np.float32] | None = None
     with torch.inference_mode():
-        for rows in _batches(encoded.lengths, _TOKENS_A_BATCH[device.type]):
-            control.check()
-            batch = {name: tensor.to(device) for name, tensor in collate(encoded, rows, pad_token_id).items()}
-            part = model(**model_inputs(model, batch)).logits.float().cpu().numpy()
+        for rows, batch in batches_for(model, encoded, pad_token_id=pad_token_id, control=control):
+            part = model(**batch).logits.float().cpu().numpy()
             if logits is None:
                 logits = np.empty((len(encoded.lengths), part.shape[1]), np.float32)
             logits[rows] = part
             progress.advance(len(rows), tokens=int(encoded.lengths[rows].sum()))
     progress.finish()
     return logits if logits is not None else np.empty((0, model.config.num_labels), np.float32)
+
+
+def batches_for(
+    model: "PreTrainedModel",
+    encoded: Encoded,
+    *,
+    pad_token_id: int,
+    control: Control,
+    chosen: NDArray[np.int64] | None = None,
+) -> Iterator[tuple[NDArray[np.int64], dict[str, torch.Tensor]]]:
+    """Rows as a model's inputs, in batches of similar length; the model is put into evaluation mode.
+
+    Args:
+        model: the model.
+        encoded: rows.
+        pad_token_id: token that fills short sequences.
+        control: whether to stop.
+        chosen: positions of the rows to take; None takes all.
+
+    Yields:
+        Positions of a batch's rows, and its tensors on the model's device.
+
+    Raises:
+        Interrupted: a stop was asked for.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    positions = np.arange(len(encoded.lengths)) if chosen is None else chosen
+    for part in _batches(encoded.lengths[positions], _TOKENS_A_BATCH[device.type]):
+        control.check()
+        rows = positions[part]
+        batch = collate(encoded, rows, pad_token_id)
+        yield rows, {name: tensor.to(device) for name, tensor in model_inputs(model, batch).items()}
 
 
 def _batches(lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:

@@ -1,0 +1,1 @@
+"""Factorisation: trained matrices replaced by products of two thin ones."""

@@ -6,12 +6,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from compression.analysis.published import load_published
 from compression.architecture.config import StudentConfig
 from compression.architecture.presets import PRESETS
 from compression.data.config import TaskConfig
 from compression.data.glue import GLUE_TASKS
 from flows.chain_rules import TEACHER_KIND
-from flows.spec import Study, TeacherConfig, VariantConfig
+from flows.spec import PublishedRowsConfig, Study, TeacherConfig, VariantConfig
 from tasks.stages.base import Stage
 
 Schema = dict[str, Any]
@@ -50,6 +51,7 @@ def study_schema(registry: Mapping[str, Stage] | None = None) -> Schema:
     _allow_bare_string(definitions, TaskConfig.__name__, list(GLUE_TASKS), "A GLUE task, by name")
     definitions[StudentConfig.__name__]["properties"]["preset"]["anyOf"][0]["enum"] = list(PRESETS)
     _allow_bare_string(definitions, StudentConfig.__name__, list(PRESETS), "A shape with random weights, by name")
+    _allow_bare_string(definitions, PublishedRowsConfig.__name__, list(load_published().tables), "A table, by its id")
     study = definitions.pop(Study.__name__)
     study["properties"]["defaults"] |= {"properties": _nullable(configs), "additionalProperties": False}
     study["properties"]["variants"]["additionalProperties"] = False

@@ -17,7 +17,7 @@ from tasks.artifact_store import ArtifactReference, ArtifactStore
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from compression.analysis.results import AblationTable, Row
+    from compression.analysis.results import AblationTable, PublishedComparison, Row
 
 # A larger graph is no help to the eye, and Prefect stores the picture with every run.
 _DRAWN_NODES = 60
@@ -81,6 +81,7 @@ def table_of(
         teacher=project.teacher_row(),
         limits={task.name: task.limit_evaluation for task in study.tasks if task.limit_evaluation},
     )
+    result = replace(result, published=_published(project, result))
     rows = list(result.rows)
     for column in reversed(study.table.sort or ()):
         descending = column.startswith("-")
@@ -89,6 +90,27 @@ def table_of(
         known.sort(key=lambda row, values=values: values[row.variant], reverse=descending)  # type: ignore[misc]
         rows = [*known, *(row for row in rows if values[row.variant] is None)]
     return replace(result, rows=tuple(rows))
+
+
+def _published(project: Project, table: "AblationTable") -> "PublishedComparison | None":
+    """The published table that the study asks for, beside the measured one."""
+    from compression.analysis.published import load_published
+    from compression.analysis.published_comparison import compare
+
+    asked = project.loaded.study.table.published
+    if asked is None:
+        return None
+    figures = load_published()
+    published = figures.table(asked.table)
+    variants = [row.variant for row in table.rows]
+    return compare(
+        table,
+        published,
+        figures.paper(asked.table).reference,
+        rows=asked.mapping(variants, [row.name for row in published.rows]),
+        tasks=project.loaded.study.tasks,
+        shapes={cell.variant: project.shapes.get(cell.chain[-1]) for cell in project.graph.cells},
+    )
 
 
 def _sort_value(row: "Row", column: str) -> Any:

@@ -3,7 +3,7 @@
 The configurations of the stages are checked apart, by `flows.derivation`, once it is known which stages a chain has.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -118,6 +118,38 @@ class VariantConfig(Config):
         return self
 
 
+class PublishedRowsConfig(Config):
+    """A published table whose figures stand beside the measured ones. A bare string in YAML is its id.
+
+    Example:
+        >>> PublishedRowsConfig.model_validate("tinybert.t3").table
+        'tinybert.t3'
+    """
+
+    table: str = Field(description="Id of the table; `bertpress published` lists them")
+    rows: dict[str, str] = Field(
+        default_factory=dict, description="Variant -> name of the row in the source, where the names differ"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _string_is_an_id(cls, given: object) -> object:
+        return {"table": given} if isinstance(given, str) else given
+
+    def mapping(self, variants: Iterable[str], rows: Container[str]) -> dict[str, str]:
+        """Which row belongs to which variant.
+
+        Args:
+            variants: names of variants.
+            rows: names of the published rows.
+
+        Returns:
+            Variant -> row, for variants that have one.
+        """
+        named = {variant: self.rows.get(variant, variant) for variant in variants}
+        return {variant: row for variant, row in named.items() if row in rows}
+
+
 class TableConfig(Config):
     """What the ablation table shows.
 
@@ -138,6 +170,9 @@ class TableConfig(Config):
         None,
         description="Columns that order the rows, `-` before a name for the largest first: `variant`, `parameters`, "
         "`bytes`, `latency` or `TASK.METRIC`; by default the order of the file",
+    )
+    published: PublishedRowsConfig | None = Field(
+        None, description="Published table whose figures stand beside the measured ones"
     )
 
 
@@ -234,6 +269,8 @@ class Parts:
             yield from _repeated("seeds", "seed", self.seeds)
         if self.table is not None:
             yield from self._table(self.table)
+            if self.table.published is not None and self.tasks is not None:
+                yield from self._published(self.table.published, self.tasks)
 
     def _table(self, table: TableConfig) -> Iterator[tuple[DocumentPath, str]]:
         for field in ("baseline", "teacher"):
@@ -255,6 +292,32 @@ class Parts:
         for index, column in enumerate(table.sort or ()):
             if column.removeprefix("-") not in columns:
                 yield ("table", "sort", index), describe("no such column", column, columns)
+
+    def _published(self, given: PublishedRowsConfig, tasks: Sequence[TaskConfig]) -> Iterator[tuple[DocumentPath, str]]:
+        from compression.analysis.published import load_published
+
+        tables = load_published().tables
+        place = ("table", "published")
+        if given.table not in tables:
+            yield place, describe("no such published table", given.table, tables)
+            return
+        published = tables[given.table]
+        names = [row.name for row in published.rows]
+        for variant, row in given.rows.items():
+            if declared_name(variant) not in self.variants:
+                yield (*place, "rows", variant), describe("no such variant", variant, self.variants)
+            if row not in names:
+                yield (*place, "rows", variant), describe(f"{given.table} has no such row", row, names)
+        if not given.rows and not given.mapping(self.variants, names):
+            yield (
+                place,
+                describe(
+                    f"no variant is named like a row of {given.table}; say in `rows` which is which", allowed=names
+                ),
+            )
+        scored = {column.task for column in published.columns.values() if column.task is not None}
+        if not scored & {task.glue or task.name for task in tasks}:
+            yield place, describe(f"{given.table} has no scores on the tasks of this study", allowed=sorted(scored))
 
 
 def declared_name(variant: str) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["better", "worse", "no difference"]
 Pace = Literal["faster", "slower", "no difference"]
+Difference = Literal["split", "metric", "evaluation rows", "training rows", "shape"]
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,51 @@ class Column:
 
 
 @dataclass(frozen=True)
+class PublishedFigure:
+    """What a paper prints where something was measured.
+
+    Attributes:
+        row: name of the published row.
+        column: name of the published column.
+        printed: the figure as printed, percent.
+        delta: its difference to the published figure of the baseline, natural units; None without one.
+        differs: what keeps the measured score from being comparable; empty when nothing does.
+    """
+
+    row: str
+    column: str
+    printed: float
+    delta: float | None
+    differs: tuple[Difference, ...]
+
+    @property
+    def value(self) -> float:
+        """The figure in natural units."""
+        return self.printed / 100
+
+
+@dataclass(frozen=True)
+class PublishedComparison:
+    """A published table beside a measured one.
+
+    Attributes:
+        table: its id, for example `tinybert.t3`.
+        source: paper, table and split.
+        figures: variant -> printed figures in the order of the measured columns; None where nothing is printed.
+        statement: what keeps measured and printed figures apart.
+    """
+
+    table: str
+    source: str
+    figures: Mapping[str, tuple[PublishedFigure | None, ...]]
+    statement: str
+
+    def at(self, variant: str, column: int) -> PublishedFigure | None:
+        """The printed figure of a variant in a column of the measured table."""
+        return self.figures[variant][column] if variant in self.figures else None
+
+
+@dataclass(frozen=True)
 class AblationTable:
     """A study's result.
 
@@ -159,6 +205,7 @@ class AblationTable:
         confidence: level of every interval, 0..1.
         bootstrap_samples: resamples behind every interval.
         notes: what a reader must know before trusting a figure: one seed, limited rows, missing cells.
+        published: what a paper prints for the same rows; None unless the study asks for it.
     """
 
     rows: tuple[Row, ...]
@@ -168,6 +215,7 @@ class AblationTable:
     confidence: float
     bootstrap_samples: int
     notes: tuple[str, ...] = ()
+    published: PublishedComparison | None = None
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -180,13 +228,20 @@ class AblationTable:
 
         Returns:
             Index: variant. Columns: for each score `<task>.<metric>.{mean,std,n,delta,delta_low,delta_high,verdict,
-            retained}`, then `parameters`, `bytes`, `compression`, `latency_ms`, `latency_ms_q1`, `latency_ms_q3`,
-            `latency_ms_p95`, `speedup`, `speedup_low`, `speedup_high`, `speedup_verdict`. What is unknown is missing.
+            retained}`; where a published table stands beside, `<task>.<metric>.{published,published_delta}`; then
+            `parameters`, `bytes`, `compression`, `latency_ms`, `latency_ms_q1`, `latency_ms_q3`, `latency_ms_p95`,
+            `speedup`, `speedup_low`, `speedup_high`, `speedup_verdict`. What is unknown is missing.
         """
         import pandas
 
         records = [
-            {"variant": row.variant, **_scores(self.columns, row.scores), **_cost(row.efficiency)} for row in self.rows
+            {
+                "variant": row.variant,
+                **_scores(self.columns, row.scores),
+                **_printed(self, row.variant),
+                **_cost(row.efficiency),
+            }
+            for row in self.rows
         ]
         return pandas.DataFrame.from_records(records).set_index("variant")
 
@@ -214,6 +269,15 @@ def _scores(columns: Sequence[Column], scores: Sequence[Score | None]) -> dict[s
             "retained": score.retained if score else None,
         }
         record |= {f"{column.task}.{column.metric}.{name}": value for name, value in values.items()}
+    return record
+
+
+def _printed(table: AblationTable, variant: str) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    for index, column in enumerate(table.columns if table.published is not None else ()):
+        figure = table.published.at(variant, index) if table.published is not None else None
+        record[f"{column.task}.{column.metric}.published"] = figure.value if figure else None
+        record[f"{column.task}.{column.metric}.published_delta"] = figure.delta if figure else None
     return record
 
 

@@ -11,6 +11,7 @@ from compression.analysis.wording import count, metric_label, points
 
 Tone = Literal["good", "bad", "plain"]
 ABSENT = "—"
+PUBLISHED = "published"
 _SHORT = {"parameters": "params", "size MB": "MB"}
 
 
@@ -93,28 +94,33 @@ def grid(table: AblationTable) -> Grid:
         table: the table.
 
     Returns:
-        Its columns: for each task and metric the score, the difference to the baseline and the retained share, as far
-        as there is a baseline and a teacher; then the costs that were measured.
+        Its columns: for each task and metric the score, the difference to the baseline, the retained share and the
+        published figure, as far as there is a baseline, a teacher and a published table; then the measured costs.
     """
     usual = _usual_seeds(table)
     costs = _costs(table)
     headings: list[Heading] = []
-    for column in table.columns:
+    beside = _published_columns(table)
+    for index, column in enumerate(table.columns):
         headings.append(_heading(column.task, metric_label(column.metric)))
         if table.baseline is not None:
             headings.append(_heading(column.task, f"Δ {table.baseline}"))
         if table.teacher is not None:
             headings.append(_heading(column.task, "kept"))
+        if index in beside:
+            headings.append(_heading(column.task, PUBLISHED))
     headings += [_heading("", label) for label in costs]
     lines = []
     for row in table.rows:
         entries: list[Entry] = []
-        for score in row.scores:
+        for index, score in enumerate(row.scores):
             entries.append(_score(score, usual, row.cells))
             if table.baseline is not None:
                 entries.append(_delta(score, baseline=row.variant == table.baseline))
             if table.teacher is not None:
                 entries.append(_retained(score))
+            if index in beside:
+                entries.append(_published(table, row.variant, index))
         entries += [_cost(row, label, teacher=row.variant == table.teacher) for label in costs]
         lines.append(Line(row.variant, tuple(entries), row))
     return Grid(tuple(headings), tuple(lines), tuple(_legend(table, usual, costs)))
@@ -182,6 +188,22 @@ def _retained(score: Score | None) -> Entry:
     if score is None or score.retained is None:
         return Entry(ABSENT)
     return Entry(f"{score.retained:.1f} %", score.retained, short=f"{score.retained:.1f}%")
+
+
+def _published_columns(table: AblationTable) -> frozenset[int]:
+    """Columns for which the published table prints a figure."""
+    if table.published is None:
+        return frozenset()
+    figures = table.published.figures.values()
+    return frozenset(index for index in range(len(table.columns)) if any(row[index] is not None for row in figures))
+
+
+def _published(table: AblationTable, variant: str, column: int) -> Entry:
+    figure = None if table.published is None else table.published.at(variant, column)
+    if figure is None:
+        return Entry(ABSENT)
+    delta = "" if figure.delta is None else f"(Δ {points(figure.delta, sign=True)})"
+    return Entry(f"{figure.printed:g}" if isinstance(figure.printed, int) else str(figure.printed), figure.value, delta)
 
 
 def _costs(table: AblationTable) -> list[str]:
@@ -269,6 +291,8 @@ def _legend(table: AblationTable, usual: int, costs: Sequence[str]) -> list[str]
         )
     if table.teacher is not None:
         lines.append(f"Kept: share of {_teacher(table)}'s score.")
+    if table.published is not None:
+        lines.append(f"Published: {table.published.source}. {table.published.statement}")
     if "latency ms" in costs:
         lines.append("Latency: median (quartiles) of one input at a time.")
     if table.teacher is not None and "size MB" in costs:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from compression.analysis.results import AblationTable
-from flows.report.grid import Entry, Grid, Heading, Line, grid
+from flows.report.grid import PUBLISHED, Entry, Grid, Heading, Line, grid
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -112,7 +112,7 @@ def _together(headings: Sequence[Heading]) -> Iterator[list[int]]:
     group: list[int] = []
     for index, heading in enumerate(headings):
         follows = bool(group) and (
-            heading.label == "kept"
+            heading.label in ("kept", PUBLISHED)
             or heading.label.startswith("Δ ")
             or (not heading.group and heading.label in partners)
         )

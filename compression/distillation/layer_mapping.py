@@ -22,34 +22,6 @@ class LayerPair:
     teacher: int
 
 
-@dataclass(frozen=True)
-class MappingRow:
-    """A line of the table that shows a mapping.
-
-    Attributes:
-        student: what learns, such as `layer 3 · 12 heads · 312`.
-        teacher: what it learns from.
-        by: how differences of shape are bridged; empty where there are none.
-    """
-
-    student: str
-    teacher: str
-    by: str
-
-
-@dataclass(frozen=True)
-class LayerShape:
-    """What a mapping has to know of an encoder.
-
-    Attributes:
-        hidden_size: width of the hidden states.
-        heads: number of heads of each layer; its length is the number of layers.
-    """
-
-    hidden_size: int
-    heads: tuple[int, ...]
-
-
 class LayerMappingError(UserError):
     """A mapping that these two encoders cannot have; says why and what could be done."""
 
@@ -165,54 +137,6 @@ def head_groups(student_heads: int, teacher_heads: int, rule: HeadRule) -> tuple
     if more % fewer:
         raise LayerMappingError(f"{sides}: {fewer} does not divide {more}, so `heads: group-mean` cannot pair them")
     return student_heads // fewer, teacher_heads // fewer
-
-
-def mapping_rows(
-    mapping: LayerMapping,
-    student: LayerShape,
-    teacher: LayerShape,
-    *,
-    embeddings: bool = True,
-    hidden: bool = True,
-    attention: bool = True,
-    heads: HeadRule = "same",
-) -> list[MappingRow]:
-    """The mapping as a table, one row a pair.
-
-    Args:
-        mapping: strategy or list.
-        student: the student's layers.
-        teacher: the teacher's layers.
-        embeddings: whether embeddings are compared.
-        hidden: whether hidden states are compared through projections.
-        attention: whether attention is compared, head by head.
-        heads: rule for unequal numbers of heads.
-
-    Returns:
-        The embeddings' row, when they are compared, and one row a pair of layers.
-
-    Raises:
-        LayerMappingError: as `map_layers` and, where attention is compared, `head_groups`.
-
-    Example:
-        >>> small, large = LayerShape(312, (12,) * 4), LayerShape(768, (12,) * 12)
-        >>> for row in mapping_rows("uniform", small, large)[:2]:
-        ...     print(row.student, "←", row.teacher, "·", row.by)
-        embeddings ← embeddings · projection 312 → 768
-        layer 0 ← layer 2 · projection 312 → 768
-    """
-    widths = (student.hidden_size, teacher.hidden_size)
-    projection = f"projection {widths[0]} → {widths[1]}" if widths[0] != widths[1] else ""
-    rows = [MappingRow("embeddings", "embeddings", projection)] if embeddings else []
-    for pair in map_layers(mapping, len(student.heads), len(teacher.heads)):
-        bridges = [projection] if hidden and projection else []
-        if attention:
-            own, given = head_groups(student.heads[pair.student], teacher.heads[pair.teacher], heads)
-            if own != given:
-                side, size = ("teacher's", given) if given > own else ("student's", own)
-                bridges.append(f"mean of {size} of the {side} heads")
-        rows.append(MappingRow(f"layer {pair.student}", f"layer {pair.teacher}", ", ".join(bridges)))
-    return rows
 
 
 def _explicit(mapping: Sequence[int | None], student_layers: int, teacher_layers: int) -> tuple[LayerPair, ...]:

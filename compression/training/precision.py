@@ -86,7 +86,7 @@ def dropout_probability(model: nn.Module, probability: float | None) -> Iterator
     On a CPU drawing the masks takes up to a quarter of a small model's step.
 
     Args:
-        model: model whose `torch.nn.Dropout` layers are set.
+        model: model whose `torch.nn.Dropout` layers, and attention of our encoder, are set.
         probability: share of activations that is dropped; None changes nothing.
 
     Example:
@@ -97,15 +97,21 @@ def dropout_probability(model: nn.Module, probability: float | None) -> Iterator
         >>> layer.p
         0.1
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
-    before = [layer.p for layer in layers]
-    for layer, own in zip(layers, before, strict=True):
-        layer.p = own if probability is None else probability
+    # Fused attention drops inside its kernel: our encoder keeps that probability as a number.
+    places = [
+        (module, name)
+        for module in model.modules()
+        for name in ("p", "attention_dropout")
+        if isinstance(getattr(module, name, None), float) and (name != "p" or isinstance(module, nn.Dropout))
+    ]
+    before = [getattr(module, name) for module, name in places]
+    for (module, name), own in zip(places, before, strict=True):
+        setattr(module, name, own if probability is None else probability)
     try:
         yield
     finally:
-        for layer, own in zip(layers, before, strict=True):
-            layer.p = own
+        for (module, name), own in zip(places, before, strict=True):
+            setattr(module, name, own)
 
 
 @contextmanager

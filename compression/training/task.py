@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from compression.control import Control
 from compression.data.encoding import Encoded
@@ -36,6 +37,7 @@ def train_on_task(
     control: Control,
     history: Path,
     extra_batch: Callable[[np.ndarray], dict[str, torch.Tensor]] | None = None,
+    around: nn.Module | None = None,
     description: str,
 ) -> TrainingResult:
     """Train a classifier in place, by default keeping the weights that do best on the selection split.
@@ -53,6 +55,8 @@ def train_on_task(
         control: where to report progress, and whether to stop.
         history: file for the loss curve.
         extra_batch: row numbers -> further tensors for the batch.
+        around: module that holds the classifier together with whatever else is trained, and can be called like it; it
+            is what the loss function is given. None for the classifier alone.
         description: name of the phase in progress displays.
 
     Returns:
@@ -60,7 +64,7 @@ def train_on_task(
     """
     with training_attention(model, runtime), dropout_probability(model, config.dropout):
         return train(
-            model,
+            model if around is None else around,
             loss_function,
             EncodedRows(encoded, tokenizer.pad_token_id),
             config=config,

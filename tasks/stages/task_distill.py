@@ -32,14 +32,17 @@ class TaskDistill(Stage):
         """Distil and save the classifier; see `Stage.run`."""
         from compression.architecture.checkpoint import load_classifier, load_tokenizer, save_checkpoint
         from compression.distillation import task
+        from compression.distillation.same_tokenizer import check_same_tokenizer
 
         data = load_data(request)
         student, folder = starting_model(request, request.config.student, data)
         tokenizer = load_tokenizer(folder)
-        task.check_same_tokenizer(tokenizer, load_tokenizer(request.inputs["teacher"]))
+        teachers = [folder for role, folder in request.inputs.items() if role.startswith("teacher")]
+        for each in teachers:
+            check_same_tokenizer(tokenizer, load_tokenizer(each))
         result = task.apply(
             student,
-            load_classifier(request.inputs["teacher"]),
+            [load_classifier(each) for each in teachers],
             tokenizer,
             data,
             request.config,

@@ -12,6 +12,7 @@ from compression.architecture.labels import label_fields
 from compression.control import Control
 from compression.distillation import task
 from compression.distillation.config import TaskDistillConfig
+from compression.distillation.same_tokenizer import check_same_tokenizer
 from compression.errors import CheckpointError, Interrupted, UserError
 from compression.runtime import Runtime
 from compression.training.finetune_config import FinetuneConfig
@@ -158,13 +159,13 @@ def test_the_teacher_computes_in_the_runtimes_precision(tmp_path):
 def test_tokenizers_must_agree():
     tokenizer, used = tiny_tokenizer(), tiny_tokenizer()
     used(["good film"], truncation=True, max_length=4, padding="max_length")
-    task.check_same_tokenizer(used, tokenizer)
+    check_same_tokenizer(used, tokenizer)
     turned = BertTokenizer(vocab={word: index for index, word in enumerate([*WORDS[:5], *WORDS[:4:-1]])})
     with pytest.raises(UserError, match="vocabularies differ"):
-        task.check_same_tokenizer(turned, tokenizer)
+        check_same_tokenizer(turned, tokenizer)
     cased = BertTokenizer(vocab=tokenizer.get_vocab(), do_lower_case=False)
     with pytest.raises(UserError, match="ways of cutting texts differ"):
-        task.check_same_tokenizer(cased, tokenizer)
+        check_same_tokenizer(cased, tokenizer)
 
 
 def test_the_gold_labels_alone_are_not_distillation():

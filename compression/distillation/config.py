@@ -56,6 +56,7 @@ class IntermediateConfig(Config):
     """
 
     epochs: float = Field(20.0, gt=0, le=10_000, description="Passes over the training rows")
+    steps: int | None = Field(None, ge=1, description="Optimiser steps, in place of `epochs`")
     learning_rate: float | None = Field(None, gt=0, le=1, description="Peak learning rate")
     batch_size: int | None = Field(None, ge=1, description="Sequences of one optimiser step")
     accumulation_steps: int | None = Field(None, ge=1, description="Micro-batches of one optimiser step")
@@ -146,7 +147,8 @@ class TaskDistillConfig(TrainingConfig):
             raise ValueError("this configuration has no intermediate step")
         own = {name: getattr(self, name) for name in TrainingConfig.model_fields}
         over = {name: value for name, value in self.intermediate.model_dump().items() if value is not None}
-        return TrainingConfig(**{**own, **over, "evaluations_per_epoch": 0, "early_stopping_patience": None})
+        unlike = {"steps": self.intermediate.steps, "evaluations_per_epoch": 0, "early_stopping_patience": None}
+        return TrainingConfig(**{**own, **over, **unlike})
 
     def _given(self) -> dict[str, Any]:
         return self.model_dump(exclude_unset=True)

@@ -73,7 +73,7 @@ def test_the_estimate_is_the_size_of_the_file(tmp_path):
 def test_a_resume_takes_what_is_there_and_never_another_teachers(tmp_path, monkeypatch):
     _, _, first = keep(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(teacher_states, "evaluation_batches", lambda *args, **options: pytest.fail("computed again"))
+        patch.setattr(teacher_states, "batches_for", lambda *args, **options: pytest.fail("computed again"))
         _, _, again = keep(tmp_path)
     rows = np.array([3, 4])
     assert torch.equal(first.batch(rows)["teacher_scores_0"], again.batch(rows)["teacher_scores_0"])

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_
 from pydantic_core import InitErrorDetails
 
 from compression.configuration import Config
-from compression.data.config import Name, TaskConfig
+from compression.data.config import Name, TaskConfig, metrics_of
 from compression.data.glue import GLUE_TASKS
 from flows.study_errors import DocumentPath, UnplacedError, describe
 
@@ -233,12 +233,8 @@ def task_metrics(task: TaskConfig) -> tuple[str, ...]:
         >>> task_metrics(TaskConfig(name="mrpc")), task_metrics(TaskConfig(name="mnli"))
         (('f1', 'accuracy'), ('accuracy', 'accuracy_mismatched'))
     """
-    if task.glue is not None and task.glue in GLUE_TASKS:
-        glue = GLUE_TASKS[task.glue]
-        return tuple(
-            f"{metric}_{split}" if split else metric for split, _ in glue.evaluation for metric in glue.metrics
-        )
-    return ("pearson", "spearman") if task.problem == "regression" else ("accuracy", "macro_f1")
+    splits = GLUE_TASKS[task.glue].evaluation if task.glue else (("", ""),)
+    return tuple(f"{metric}_{split}" if split else metric for split, _ in splits for metric in metrics_of(task))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,11 +17,10 @@ from transformers.utils import logging as transformers_logging
 from compression.architecture import registration  # noqa: F401  # the encoder of any shape
 from compression.architecture.labels import label_fields
 from compression.errors import CheckpointError
+from compression.problems import Problem
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-Problem = Literal["classification", "regression"]
 
 _WEIGHTS, _SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")

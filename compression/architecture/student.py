@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from compression.architecture.checkpoint import Problem, load_classifier, load_encoder_config
+from compression.architecture.checkpoint import load_classifier, load_encoder_config
 from compression.architecture.config import StudentConfig
 from compression.architecture.conversion import config_of, shape_of_model, to_bertpress
 from compression.architecture.editing import rebuilt
@@ -19,6 +19,7 @@ from compression.architecture.presets import PRESETS
 from compression.architecture.shape import EncoderShape, renumbered
 from compression.architecture.student_shape import with_layers
 from compression.errors import UserError
+from compression.problems import Problem
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

@@ -1,4 +1,4 @@
-"""Loads a task: reads its files, checks every row, holds splits out, and tells its content apart by a fingerprint."""
+"""Loads a task: its rows, the splits that are held out of them, and a fingerprint that tells its content apart."""
 
 import hashlib
 import json
@@ -6,26 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compression.data.config import TaskConfig
-from compression.data.glue import GLUE_TASKS
-from compression.data.glue_source import local_folder, read_hub
-from compression.data.rows import Rows, check_columns, check_texts, class_indices, class_names, numbers
-from compression.data.sources import resolve
+from compression.data.config import TaskConfig, has_unanswerable, metrics_of, problem_of
+from compression.data.reading import Read, Split, TaskFile, locate, read, refusal
+from compression.data.rows import Rows
 from compression.data.splits import hold_out, limit_rows
-from compression.data.tables import Table, read_table
 from compression.errors import DataError
+from compression.problems import Problem
 
 if TYPE_CHECKING:
     import pandas
-
-Split = Literal["train", "selection", "evaluation"]
-
-_CLASSIFICATION_METRICS = ("accuracy", "macro_f1")
-_REGRESSION_METRICS = ("pearson", "spearman")
 
 
 @dataclass(frozen=True)
@@ -33,11 +26,14 @@ class TaskData:
     """A task's rows, ready for a tokeniser.
 
     Every frame has the columns `id` (number of the row in its source file, the first being 1), `text`, `text_pair`
-    (pair tasks only) and `label` (class index, or the number to predict). Rows keep the order of their file.
+    (pair tasks only) and `label` (class index, or the number to predict). Rows keep the order of their file. Of several
+    labels, `label` holds 0 and 1 for each (labels,). Of spans, `text` is the question, `text_pair` the context and
+    `label` the characters where the first answer starts and ends (2,), -1 for none; `answers` are the accepted texts
+    and `name` is what the source calls the question.
 
     Attributes:
         config: what was asked for.
-        labels: label names in order of class index; empty for regression.
+        labels: label names in order of class index; empty for regression and spans.
         pair: whether rows have two texts.
         metrics: names of the task's metrics, the headline first.
         train: rows to learn from.
@@ -55,26 +51,14 @@ class TaskData:
     evaluation: "dict[str, pandas.DataFrame]"
 
     @property
-    def problem(self) -> Literal["classification", "regression"]:
+    def problem(self) -> Problem:
         """What is predicted."""
-        return "classification" if self.labels else "regression"
+        return problem_of(self.config)
 
     @property
     def num_labels(self) -> int:
-        """Outputs of a model for the task; 1 for regression."""
-        return len(self.labels) or 1
-
-
-_Place = tuple[Split, str]  # a split and its key
-
-
-@dataclass(frozen=True)
-class _Read:
-    """The files of a task as they are, and what is wrong with them."""
-
-    labels: tuple[str, ...]
-    rows: dict[_Place, Rows]
-    problems: list[str]
+        """Outputs of a model for the task; 1 for regression, and 2 a word piece for spans."""
+        return 2 if self.problem == "span" else len(self.labels) or 1
 
 
 @dataclass(frozen=True)
@@ -87,17 +71,6 @@ class _Loaded:
     train: Rows
     selection: Rows
     evaluation: dict[str, Rows]
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file of a task, and its state when it was looked at."""
-
-    split: Split
-    key: str
-    path: Path
-    modified: int
-    size: int
 
 
 def load_task(config: TaskConfig, roots: Sequence[Path]) -> TaskData:
@@ -124,7 +97,7 @@ def load_task(config: TaskConfig, roots: Sequence[Path]) -> TaskData:
         >>> data.labels, len(data.train), len(data.selection), len(data.evaluation[""])
         (('bad', 'good'), 32, 4, 4)
     """
-    return _task_data(config, *_locate(config, roots))
+    return _task_data(config, *locate(config, roots))
 
 
 def check_task(config: TaskConfig, roots: Sequence[Path]) -> None:
@@ -137,14 +110,15 @@ def check_task(config: TaskConfig, roots: Sequence[Path]) -> None:
     Raises:
         DataError: as `load_task`.
     """
-    _load(config, *_locate(config, roots))
+    _load(config, *locate(config, roots))
 
 
 def fingerprint(config: TaskConfig, roots: Sequence[Path], splits: Sequence[Split]) -> str:
     """Digest of all that a stage sees that reads some splits of a task.
 
-    It covers texts and labels of those splits in their order, label names, problem, metrics and the longest input; not
-    row numbers, file names, formats or places.
+    It covers texts and labels of those splits in their order, label names, problem, metrics and how inputs are cut; not
+    row numbers, file names, formats or places. Where questions may have no answer, the reported split brings the
+    selection split along: the threshold for giving none is chosen on it.
 
     Args:
         config: the task.
@@ -157,143 +131,23 @@ def fingerprint(config: TaskConfig, roots: Sequence[Path], splits: Sequence[Spli
     Raises:
         DataError: as `load_task`.
     """
-    return _fingerprint(config, *_locate(config, roots), tuple(sorted(set(splits))))
-
-
-def _locate(config: TaskConfig, roots: Sequence[Path]) -> tuple[tuple[_File, ...], tuple[Path, ...]]:
-    found: list[tuple[Split, str, Path]] = []
-    problems: list[str] = []
-    for split, key, reference in _references(config, roots):
-        try:
-            found.append((split, key, resolve(reference, roots)))
-        except DataError as error:
-            problems.append(str(error))
-    paths = [path.resolve() for _, _, path in found]
-    problems += [
-        f"`files.{split}` is the same file as another split: {path}"
-        for position, ((split, _, _), path) in enumerate(zip(found, paths, strict=True))
-        if path in paths[:position]
-    ]
-    stats = [path.stat() for path in paths]
-    files = tuple(
-        _File(split, key, path, stat.st_mtime_ns, stat.st_size)
-        for (split, key, path), stat in zip(found, stats, strict=True)
-    )
-    if problems:
-        # The files that are there are looked through all the same, so that one attempt tells everything.
-        raise _refusal(config, problems + (_read(config, files, ()).problems if files else []))
-    return files, tuple(Path(root).absolute() for root in roots)
-
-
-def _references(config: TaskConfig, roots: Sequence[Path]) -> list[tuple[Split, str, str]]:
-    """Split, key and file name of each file of a task; none for a GLUE task that comes from the hub."""
-    if config.files is not None:
-        named: list[tuple[Split, str | None]] = [
-            ("train", config.files.train),
-            ("selection", config.files.selection),
-            ("evaluation", config.files.evaluation),
-        ]
-        return [(split, "", reference) for split, reference in named if reference is not None]
-    assert config.glue is not None  # noqa: S101  # TaskConfig has exactly one source
-    folder = local_folder(config.glue, roots)
-    if folder is None:
-        return []
-    reported = GLUE_TASKS[config.glue].evaluation
-    references: list[tuple[Split, str, str]] = [("train", "", str(folder / "train.parquet"))]
-    return references + [("evaluation", key, str(folder / f"{split}.parquet")) for key, split in reported]
-
-
-def _refusal(config: TaskConfig, problems: Sequence[str]) -> DataError:
-    listed = "".join(f"\n  - {problem}" for problem in problems)
-    return DataError(f"task {config.name!r}: {len(problems)} problem{'s' * (len(problems) > 1)} in its data{listed}")
+    seen = set(splits)
+    if has_unanswerable(config) and "evaluation" in seen:
+        seen.add("selection")
+    return _fingerprint(config, *locate(config, roots), tuple(sorted(seen)))
 
 
 @lru_cache(maxsize=2)
-def _load(config: TaskConfig, files: tuple[_File, ...], roots: tuple[Path, ...]) -> _Loaded:
-    read = _read(config, files, roots)
-    if read.problems:
-        raise _refusal(config, read.problems)
-    return _parted(config, read)
+def _load(config: TaskConfig, files: tuple[TaskFile, ...], roots: tuple[Path, ...]) -> _Loaded:
+    found = read(config, files, roots)
+    if found.problems:
+        raise refusal(config, found.problems)
+    return _parted(config, found)
 
 
-def _read(config: TaskConfig, files: tuple[_File, ...], roots: tuple[Path, ...]) -> _Read:
-    """Read and check every file; without any, the hub's GLUE. Problems are collected, not raised."""
-    tables, problems = _tables(config, files, roots)
-    sound: dict[_Place, Table] = {}
-    for place, table in tables.items():
-        found = check_columns(table, _columns(config))
-        problems += found
-        if not found:
-            sound[place] = table
-    labels: tuple[str, ...] | None = None
-    if ("train", "") in sound:
-        labels, found = _labels(config, sound["train", ""])
-        problems += found
-    rows: dict[_Place, Rows] = {}
-    for place, table in sound.items():
-        rows[place], found = _rows(config, table, labels)
-        problems += found
-    return _Read(labels or (), rows, problems)
-
-
-def _tables(
-    config: TaskConfig, files: tuple[_File, ...], roots: tuple[Path, ...]
-) -> tuple[dict[_Place, Table], list[str]]:
-    if config.glue is not None and not files:
-        reported: list[_Place] = [("evaluation", key) for key, _ in GLUE_TASKS[config.glue].evaluation]
-        return dict(zip([("train", ""), *reported], read_hub(config.glue, roots), strict=True)), []
-    tables: dict[_Place, Table] = {}
-    problems: list[str] = []
-    encoding = config.files.encoding if config.files is not None else "utf-8"
-    for file in files:
-        try:
-            tables[file.split, file.key] = read_table(file.path, list(_columns(config)), encoding)
-        except DataError as error:
-            problems.append(str(error))
-    return tables, problems
-
-
-def _columns(config: TaskConfig) -> dict[str, str]:
-    """Column -> field of the study that names it."""
-    if config.glue:
-        return dict.fromkeys((*GLUE_TASKS[config.glue].text, "label"), "glue")
-    texts = (config.text,) if isinstance(config.text, str) else config.text
-    return {**dict.fromkeys(texts, "text"), config.label: "label"}
-
-
-def _is_regression(config: TaskConfig) -> bool:
-    return not GLUE_TASKS[config.glue].labels if config.glue else config.problem == "regression"
-
-
-def _labels(config: TaskConfig, train: Table) -> tuple[tuple[str, ...], list[str]]:
-    if config.glue:
-        return GLUE_TASKS[config.glue].labels, []
-    if _is_regression(config):
-        return (), []
-    return (config.labels, []) if config.labels else class_names(train, config.label)
-
-
-def _rows(config: TaskConfig, table: Table, labels: tuple[str, ...] | None) -> tuple[Rows, list[str]]:
-    """Check the rows of a table; their labels too, unless `labels` is None because train could not be read."""
-    *texts, label = _columns(config)
-    # A published set is taken as it is: QQP has empty questions, and no user can mend them.
-    problems = [problem for text in texts for problem in check_texts(table, text, blank_allowed=bool(config.glue))]
-    targets: Any = np.zeros(len(table.ids))
-    found: list[str] = []
-    if labels is not None and _is_regression(config):
-        # STS-B marks rows without a score by -1.
-        targets, found = numbers(table, label, lowest=0.0) if config.glue else numbers(table, label)
-    elif labels is not None:
-        # GLUE's own files hold class indices, not names.
-        names = [str(index) for index in range(len(labels))] if config.glue else labels
-        targets, found = class_indices(table, label, names)
-    pairs = table.columns[texts[1]] if len(texts) > 1 else None
-    return Rows(np.asarray(table.ids, np.int64), table.columns[texts[0]], pairs, targets), problems + found
-
-
-def _parted(config: TaskConfig, read: _Read) -> _Loaded:
+def _parted(config: TaskConfig, found: Read) -> _Loaded:
     """Hold out the splits that have no file, the reported one first, and apply the limits."""
-    seed, labels, rows = config.split_seed, read.labels, read.rows
+    seed, labels, rows = config.split_seed, found.labels, found.rows
     train, selection = rows["train", ""], rows.get(("selection", ""))
     evaluation = {key: part for (split, key), part in rows.items() if split == "evaluation"}
     try:
@@ -302,12 +156,11 @@ def _parted(config: TaskConfig, read: _Read) -> _Loaded:
         if selection is None:
             train, selection = hold_out(train, config.selection_fraction, seed, "selection")
     except DataError as error:
-        raise _refusal(config, [str(error)]) from None
-    metrics = _CLASSIFICATION_METRICS if labels else _REGRESSION_METRICS
+        raise refusal(config, [str(error)]) from None
     return _Loaded(
         labels=labels,
         pair=train.pairs is not None,
-        metrics=GLUE_TASKS[config.glue].metrics if config.glue else metrics,
+        metrics=metrics_of(config),
         train=limit_rows(train, config.limit_train, seed),
         selection=limit_rows(selection, config.limit_selection, seed),
         evaluation={key: limit_rows(part, config.limit_evaluation, seed) for key, part in evaluation.items()},
@@ -315,7 +168,7 @@ def _parted(config: TaskConfig, read: _Read) -> _Loaded:
 
 
 @lru_cache(maxsize=4)
-def _task_data(config: TaskConfig, files: tuple[_File, ...], roots: tuple[Path, ...]) -> TaskData:
+def _task_data(config: TaskConfig, files: tuple[TaskFile, ...], roots: tuple[Path, ...]) -> TaskData:
     loaded = _load(config, files, roots)
     return TaskData(
         config=config,
@@ -331,15 +184,21 @@ def _task_data(config: TaskConfig, files: tuple[_File, ...], roots: tuple[Path, 
 def _frame(rows: Rows) -> "pandas.DataFrame":
     import pandas
 
-    texts: dict[str, Any] = {"text": rows.texts}
+    columns: dict[str, Any] = {"id": rows.ids}
+    if rows.names is not None:
+        columns["name"] = rows.names
+    columns["text"] = rows.texts
     if rows.pairs is not None:
-        texts["text_pair"] = rows.pairs
-    return pandas.DataFrame({"id": rows.ids, **texts, "label": rows.labels})
+        columns["text_pair"] = rows.pairs
+    columns["label"] = rows.labels if rows.labels.ndim == 1 else list(rows.labels)
+    if rows.answers is not None:
+        columns["answers"] = rows.answers
+    return pandas.DataFrame(columns)
 
 
 @lru_cache(maxsize=1024)
 def _fingerprint(
-    config: TaskConfig, files: tuple[_File, ...], roots: tuple[Path, ...], splits: tuple[Split, ...]
+    config: TaskConfig, files: tuple[TaskFile, ...], roots: tuple[Path, ...], splits: tuple[Split, ...]
 ) -> str:
     loaded = _load(config, files, roots)
     parts: dict[Split, dict[str, Rows]] = {
@@ -351,16 +210,25 @@ def _fingerprint(
     head = {
         "labels": loaded.labels,
         "pair": loaded.pair,
+        "problem": problem_of(config),
         "metrics": loaded.metrics,
         "max_length": config.max_length,
+        "truncation": config.truncation,
+        "span": config.span.model_dump() | {"unanswerable": has_unanswerable(config)},
     }
     digest.update(json.dumps(head).encode())
     for split in splits:
         for key, rows in sorted(parts[split].items()):
             digest.update(f"\n{split}:{key}:{len(rows)}\n".encode())
-            for texts in (rows.texts, *([rows.pairs] if rows.pairs is not None else [])):
+            for texts in _texts(rows):
                 # With the lengths, no two lists of texts give the same bytes.
                 digest.update(np.fromiter(map(len, texts), "<i8", len(texts)).tobytes())
                 digest.update("".join(texts).encode())
             digest.update(rows.labels.astype(rows.labels.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()
+
+
+def _texts(rows: Rows) -> list[list[str]]:
+    """Every column of text that a stage may read."""
+    answers = None if rows.answers is None else [json.dumps(texts) for texts in rows.answers]
+    return [texts for texts in (rows.texts, rows.pairs, answers, rows.names) if texts is not None]

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ _VISIBLE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u
 _INTEGER = re.compile(r"-?[0-9]+")
 _MOST_CLASSES = 256
 
+Item = TypeVar("Item")
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -24,15 +26,21 @@ class Rows:
 
     Attributes:
         ids: number of each row in its source file, the first being 1; (rows,) int64.
-        texts: first text of each row.
-        pairs: second text of each row, of a pair task.
-        labels: class index int64, or target float64; (rows,).
+        texts: first text of each row; the question, where the answer is a span.
+        pairs: second text of each row, of a pair task; the context, where the answer is a span.
+        labels: class index int64 or target float64, (rows,); of several labels 0 or 1 each, (rows, labels) int64; of
+            spans the characters where the first answer starts and ends (one past its last), (rows, 2) int64, -1 for
+            none.
+        answers: of spans the accepted answers of each question, none of one that has no answer.
+        names: of spans what the source calls each question.
     """
 
     ids: NDArray[np.int64]
     texts: list[str]
     pairs: list[str] | None
     labels: NDArray[Any]
+    answers: list[tuple[str, ...]] | None = None
+    names: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -54,10 +62,16 @@ class Rows:
         kept = positions.tolist()
         return Rows(
             self.ids[positions],
-            [self.texts[position] for position in kept],
-            None if self.pairs is None else [self.pairs[position] for position in kept],
+            _taken(self.texts, kept),
+            None if self.pairs is None else _taken(self.pairs, kept),
             self.labels[positions],
+            None if self.answers is None else _taken(self.answers, kept),
+            None if self.names is None else _taken(self.names, kept),
         )
+
+
+def _taken(values: list[Item], positions: list[int]) -> list[Item]:
+    return [values[position] for position in positions]
 
 
 def check_columns(table: Table, fields: dict[str, str]) -> list[str]:

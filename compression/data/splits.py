@@ -17,7 +17,8 @@ def hold_out(rows: Rows, fraction: float, seed: int, split: str) -> tuple[Rows, 
     """Part a share of the rows off, never parting rows of the same text.
 
     Texts that differ only in case or white space count as the same, since they are the same to an uncased model. They
-    are ordered by their hash, and the first are held out until the share is reached.
+    are ordered by their hash, and the first are held out until the share is reached. Questions whose answers are spans
+    go by their context: none is on both sides.
 
     Args:
         rows: what to part.
@@ -38,7 +39,9 @@ def hold_out(rows: Rows, fraction: float, seed: int, split: str) -> tuple[Rows, 
         ['A', 'a', 'b', 'c']
     """
     keys: Iterable[str] = map(_plain, rows.texts)
-    if rows.pairs is not None:
+    if rows.pairs is not None and rows.answers is not None:
+        keys = map(_plain, rows.pairs)
+    elif rows.pairs is not None:
         keys = map("\n".join, zip(keys, map(_plain, rows.pairs), strict=True))
     hashes = _hashes(keys, f"{split}\n{seed}\n", len(rows))
     _, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
@@ -96,12 +99,12 @@ def limit_rows(rows: Rows, limit: int | None, seed: int) -> Rows:
     if limit is None or limit >= len(rows):
         return rows
     seconds = rows.pairs or [""] * len(rows)
-    copies: dict[tuple[str, str, float], int] = {}
+    copies: dict[tuple[str, str, str], int] = {}
     keys = []
-    for row in zip(rows.texts, seconds, rows.labels.tolist(), strict=True):
+    for row in zip(rows.texts, seconds, map(repr, rows.labels.tolist()), strict=True):
         # Equal rows are told apart by their count, or a text that occurs 300 times would come whole or not at all.
         copies[row] = copies.get(row, 0) + 1
-        keys.append("\n".join((row[0], row[1], repr(row[2]), str(copies[row]))))
+        keys.append("\n".join((*row, str(copies[row]))))
     hashes = _hashes(keys, f"limit\n{seed}\n", len(rows))
     return rows.take(np.sort(np.argsort(hashes, kind="stable")[:limit]))
 

@@ -105,10 +105,22 @@ def read_table(path: Path, wanted: Sequence[str], encoding: str = "utf-8") -> Ta
     }
     if ending not in readers:
         raise DataError(f"{path}: unknown kind of file; allowed are {', '.join(readers)} and .parquet")
-    return readers[ending](str(path), _decode(path, encoding), wanted)
+    return readers[ending](str(path), decode(path, encoding), wanted)
 
 
-def _decode(path: Path, encoding: str) -> str:
+def decode(path: Path, encoding: str) -> str:
+    """Read a file of text.
+
+    Args:
+        path: the file.
+        encoding: its encoding.
+
+    Returns:
+        The text, without a byte-order mark.
+
+    Raises:
+        DataError: the file is in another encoding; names the line.
+    """
     content = path.read_bytes()
     try:
         text = content.decode(encoding)

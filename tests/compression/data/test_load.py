@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from compression.data import load
+from compression.data import reading
 from compression.data.config import TaskConfig
 from compression.data.load import check_task, fingerprint, load_task
 from compression.errors import DataError
@@ -277,8 +277,8 @@ def test_moving_a_boundary_between_texts_changes_the_fingerprint(tmp_path):
 def test_unchanged_files_are_read_once(tmp_path, monkeypatch):
     path = write(tmp_path / "train.csv", reviews())
     reads = []
-    real = load.read_table
-    monkeypatch.setattr(load, "read_table", lambda *given: reads.append(given) or real(*given))
+    real = reading.read_table
+    monkeypatch.setattr(reading, "read_table", lambda *given: reads.append(given) or real(*given))
     first = load_task(task(), [tmp_path])
     check_task(task(), [tmp_path])
     fingerprint(task(), [tmp_path], ALL)

@@ -31,7 +31,7 @@ def test_labels_may_be_integers_and_survive_a_round_trip():
         ({"files": FILES, "labels": ["a", "b"], "problem": "regression"}, "belongs to classification"),
         ({"files": FILES, "text": ["a", "a"]}, "must differ"),
         ({"files": FILES, "text": "label"}, "must differ"),
-        ({"files": {"train": "a.json"}}, "must end in .csv, .tsv, .jsonl, .parquet"),
+        ({"files": {"train": "a.xml"}}, "must end in .csv, .tsv, .jsonl, .parquet, .json"),
         ({"files": {"train": "a.csv", "evaluation": "b"}}, "must end in"),
         ({"files": FILES, "glue": "sst2"}, "either `files` or"),
         ({}, "either `files` or"),

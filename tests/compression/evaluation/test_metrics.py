@@ -104,7 +104,7 @@ def test_correct_tells_rows_apart_and_averages_to_accuracy():
 def test_every_glue_metric_is_known_and_fits_its_task():
     for task in GLUE_TASKS.values():
         for name in task.metrics:
-            assert METRICS[name].problem == ("classification" if task.labels else "regression")
+            assert METRICS[name].problems[0] == ("classification" if task.labels else "regression")
 
 
 @pytest.mark.parametrize(

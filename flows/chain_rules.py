@@ -32,9 +32,9 @@ def broken_rule(
         return 0, "an empty chain needs `teacher.finetuned: true`: a pretrained encoder cannot be evaluated"
     product: Product = "classifier" if finetuned else "encoder"
     before = "the fine-tuned teacher" if finetuned else "the pretrained encoder"
+    first = True
     for position, (kind, has_student) in enumerate(chain):
-        stage = registry[kind]
-        first, last = position == 0, position == len(chain) - 1
+        stage, last = registry[kind], position == len(chain) - 1
         if kind == LAST_KIND and not last:
             return position, f"`{LAST_KIND}` ends a chain; nothing can follow it"
         if has_student and not first:
@@ -45,5 +45,21 @@ def broken_rule(
         if start not in stage.accepts:
             allowed = [name for name, other in registry.items() if start in other.accepts]
             return position, describe(f"`{kind}` cannot follow {before}", allowed=allowed)
+        if stage.produces == "data":  # the model before it flows past
+            continue
+        first = False
         product, before = start if stage.produces == "same" else stage.produces, f"`{kind}`"
-    return None
+    return _rows_without_use([kind for kind, _ in chain], registry)
+
+
+def _rows_without_use(kinds: Sequence[str], registry: Mapping[str, Stage]) -> tuple[int, str] | None:
+    """Find a stage that gives rows which no later stage takes."""
+    waiting: int | None = None
+    for position, kind in enumerate(kinds):
+        stage = registry[kind]
+        waiting = None if stage.takes_rows else waiting
+        waiting = position if stage.produces == "data" else waiting
+    if waiting is None:
+        return None
+    allowed = [name for name, stage in registry.items() if stage.takes_rows and stage.produces != "data"]
+    return waiting, describe(f"no stage after `{kinds[waiting]}` trains on its rows", allowed=allowed)

@@ -16,6 +16,7 @@ from tasks.records import read_record
 from tasks.settings import Settings
 
 # Work folders hold checkpoints that the next run resumes from; older ones belong to studies that nobody went on with.
+# What stages share in the cache folder is made again when it is missed.
 _WORK_SECONDS = 7 * 24 * 3600.0
 _PATIENCE_SECONDS = 1.0
 
@@ -25,7 +26,7 @@ class Removal:
     """One thing that can go.
 
     Attributes:
-        what: artifact, record, checkpoint or temporary folder.
+        what: artifact, record, checkpoint, derived data or temporary folder.
         path: where it is.
         size: bytes.
         reason: why it can go.
@@ -124,6 +125,9 @@ def _leftovers(settings: Settings) -> Iterator[Removal]:
     for path in sorted((settings.home_folder / "work").glob("*")):
         if time.time() - path.stat().st_mtime > _WORK_SECONDS:
             yield Removal("checkpoint", path, _size(path), "nobody resumed it for a week")
+    for path in sorted(settings.cache_folder.glob("*")):
+        if time.time() - path.stat().st_mtime > _WORK_SECONDS:
+            yield Removal("derived data", path, _size(path), "no stage asked for it for a week")
 
 
 def _size(folder: Path) -> int:

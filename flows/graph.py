@@ -6,14 +6,14 @@ seed when it, or anything before it, uses them. General distillation, which uses
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compression.data.config import TaskConfig
 from flows.derivation import ResolvedStage, ResolvedVariant
 from flows.spec import Study
 from tasks import keys
-from tasks.stages.base import Stage
+from tasks.stages.base import External, Stage
 
 # Stands for the study's pretrained model among the inputs of a node.
 SOURCE = "source"
@@ -28,6 +28,7 @@ class Node:
         kind: kind of stage.
         config: its resolved configuration.
         inputs: role -> id of the node that gives it, or `SOURCE`.
+        external: role -> model or file from outside the study.
         task: the task, when the stage reads its rows.
         seed: the seed, when the stage makes random choices.
         label: name for people; a node of several variants carries the first one's.
@@ -42,6 +43,7 @@ class Node:
     seed: int | None
     label: str
     variant: str
+    external: Mapping[str, External] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,20 +86,31 @@ def build_graph(
     return builder.graph
 
 
+@dataclass(frozen=True)
+class _Before:
+    """What a stage finds in its chain: the last model, and the last rows in place of the task's own."""
+
+    model: str | None = None
+    rows: str | None = None
+
+
 class _Builder:
     def __init__(self, study: Study, teacher: ResolvedStage | None, stages: Mapping[str, Stage]) -> None:
         self.study, self.teacher, self.stages = study, teacher, stages
         self.graph = Graph()
         # What a node and everything before it depend on: "task", "seed".
         self._depends: dict[str, frozenset[str]] = {SOURCE: frozenset()}
-        self._config_digests: dict[int, str] = {}
+        self._configs: dict[tuple[int, str], tuple[Any, str]] = {}
         self._cells: set[tuple[str, ...]] = set()
         self._labels: Counter[str] = Counter()
 
     def add_cell(self, variant: ResolvedVariant, task: TaskConfig, seed: int) -> None:
         chain: list[str] = []
+        before = _Before()
         for stage in variant.stages:
-            chain.append(self._add(stage, chain[-1] if chain else None, task, seed, variant.name))
+            chain.append(self._add(stage, before, task, seed, variant.name))
+            gives_rows = self.stages[stage.kind].produces == "data"
+            before = replace(before, rows=chain[-1]) if gives_rows else replace(before, model=chain[-1])
         by_seed = "seed" in self._depends[chain[-1]]
         cell = GraphCell(variant.name, task.name, seed if by_seed else None, tuple(chain))
         # Without a random choice in it, the chain gives one value, not one a seed.
@@ -105,45 +118,55 @@ class _Builder:
             self._cells.add(identity)
             self.graph.cells.append(cell)
 
-    def _add(self, resolved: ResolvedStage, before: str | None, task: TaskConfig, seed: int, variant: str) -> str:
+    def _add(self, resolved: ResolvedStage, before: _Before, task: TaskConfig, seed: int, variant: str) -> str:
         stage = self.stages[resolved.kind]
-        is_teacher = before is None and resolved == self.teacher
+        is_teacher = before == _Before() and resolved == self.teacher
         fixed = self.study.teacher.seed if is_teacher else None
-        inputs: dict[str, str] = {}
-        roles = stage.roles(resolved.config)
-        if before is not None:
-            inputs["model"] = before
-        elif "encoder" not in roles:
-            inputs["model"] = SOURCE
-        for role in roles:
-            inputs[role] = SOURCE if role == "encoder" else self._teacher(task, seed)
+        inputs = self._inputs(stage, resolved.config, before, task, seed)
         depends = frozenset().union(*(self._depends[given] for given in inputs.values()))
         reads, random = stage.reads(resolved.config), stage.is_random(resolved.config)
         depends |= {*(["task"] if reads else []), *(["seed"] if random and fixed is None else [])}
         node_seed = (seed if fixed is None else fixed) if random else None
         task_read = task if reads else None
         task_name = task.name if reads else None
-        identity = keys.digest([resolved.kind, self._config_digest(resolved), inputs, task_name, node_seed])[:16]
+        config, config_digest = self._config(stage, resolved, task_read)
+        identity = keys.digest([resolved.kind, config_digest, inputs, task_name, node_seed])[:16]
         if identity not in self.graph.nodes:
             where = [task.name] if "task" in depends else []
             where += [f"seed {seed if fixed is None else fixed}"] if "seed" in depends or fixed is not None else []
             label = self._unique(" · ".join([f"{resolved.kind} {'teacher' if is_teacher else variant}", *where]))
-            node = Node(identity, resolved.kind, resolved.config, inputs, task_read, node_seed, label, variant)
+            external = stage.external(config)
+            node = Node(identity, resolved.kind, config, inputs, task_read, node_seed, label, variant, external)
             self.graph.nodes[identity] = node
             self._depends[identity] = depends
         return identity
 
+    def _inputs(self, stage: Stage, config: Any, before: _Before, task: TaskConfig, seed: int) -> dict[str, str]:
+        roles = stage.roles(config)
+        inputs: dict[str, str] = {}
+        if "model" in roles or (stage.produces != "data" and (before.model or "encoder" not in roles)):
+            inputs["model"] = before.model or SOURCE
+        if "encoder" in roles:
+            inputs["encoder"] = SOURCE
+        if "teacher" in roles:
+            inputs["teacher"] = self._teacher(task, seed)
+        if stage.takes_rows and before.rows is not None:
+            inputs["data"] = before.rows
+        return inputs
+
     def _teacher(self, task: TaskConfig, seed: int) -> str:
-        return SOURCE if self.teacher is None else self._add(self.teacher, None, task, seed, "teacher")
+        return SOURCE if self.teacher is None else self._add(self.teacher, _Before(), task, seed, "teacher")
 
     def _unique(self, label: str) -> str:
         """Labels tell nodes apart: run records and `explain` go by them. A chain may have a kind twice."""
         self._labels[label] += 1
         return label if self._labels[label] == 1 else f"{label} ({self._labels[label]})"
 
-    def _config_digest(self, resolved: ResolvedStage) -> str:
-        # Configurations are shared by all tasks and seeds of a variant: digest each object once.
-        memo = id(resolved)
-        if memo not in self._config_digests:
-            self._config_digests[memo] = keys.digest(resolved.config)
-        return self._config_digests[memo]
+    def _config(self, stage: Stage, resolved: ResolvedStage, task: TaskConfig | None) -> tuple[Any, str]:
+        """The configuration for a task, or for none, and its digest."""
+        # Configurations are shared by all tasks and seeds of a variant: digest each object once a task.
+        memo = (id(resolved), "" if task is None else task.name)
+        if memo not in self._configs:
+            config = resolved.config if task is None else stage.for_task(resolved.config, task)
+            self._configs[memo] = (config, keys.digest(config))
+        return self._configs[memo]

@@ -8,15 +8,16 @@ from typing import Any, Literal
 from compression.data.corpus import fingerprint as corpus_fingerprint
 from compression.data.corpus_config import CorpusConfig
 from compression.data.load import fingerprint
+from compression.data.sources import resolve
 from compression.runtime import Runtime
 from flows.graph import SOURCE, Graph, Node
 from flows.spec import Study
-from tasks.artifact_store import ArtifactReference
+from tasks.artifact_store import ArtifactReference, file_digest
 from tasks.invocation import Input, StageInvocation, implementation_of, key_of
 from tasks.model_source import model_digest, resolve_model
 from tasks.records import lookup
 from tasks.settings import Settings
-from tasks.stages.base import Stage
+from tasks.stages.base import External, Stage
 
 Status = Literal["reuse", "run"]
 
@@ -55,6 +56,7 @@ class Preparer:
     _fingerprints: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
     _corpora: dict[CorpusConfig, str | None] = field(default_factory=dict)
     _source: Input | None = None
+    _externals: dict[External, Input] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.runtime = self.settings.runtime()
@@ -89,6 +91,11 @@ class Preparer:
                 inputs[role] = Input.of(products[given])
             else:
                 return f"its input `{role}` has to be computed first"
+        for role, external in node.external.items():
+            found = self._locate(external)
+            if found is None:
+                return f"{external.reference} has to be downloaded first"
+            inputs[role] = found
         stage = self.stages[node.kind]
         corpus = stage.corpus(node.config)
         content = self._corpus_fingerprint(corpus)
@@ -105,6 +112,30 @@ class Preparer:
             roots=self.roots,
             label=node.label,
         )
+
+    def check_external(self, graph: Graph) -> None:
+        """Look for every model and file from outside the study before anything runs, downloading what is missing.
+
+        Args:
+            graph: the study's graph.
+
+        Raises:
+            UserError: one cannot be had.
+        """
+        for external in dict.fromkeys(external for node in graph.nodes.values() for external in node.external.values()):
+            self._locate(external)
+
+    def _locate(self, external: External) -> Input | None:
+        """A model or file from outside; None while it has to be downloaded first."""
+        if external not in self._externals:
+            if external.kind == "file":
+                path = resolve(external.reference, self.roots)
+                return self._externals.setdefault(external, Input(digest=file_digest(path), folder=path))
+            folder = resolve_model(external.reference, external.revision, self.roots, download=self.download)
+            if folder is None:
+                return None
+            self._externals[external] = Input(digest=model_digest(folder), folder=folder)
+        return self._externals[external]
 
     def _fingerprint(self, node: Node, splits: Sequence[Any]) -> str | None:
         if node.task is None:

@@ -106,6 +106,8 @@ class _StudyExecution:
         from flows.study_flow import StudyFailedError, StudyRun, run_in_prefect
 
         project, study = self.project, self.project.loaded.study
+        preparer = project.preparer(download=True)
+        preparer.check_external(project.graph)
         parent = self.tracker.start_study(
             self.name,
             params={"tasks": [task.name for task in study.tasks], "seeds": study.seeds, "teacher": study.teacher.model},
@@ -115,7 +117,7 @@ class _StudyExecution:
         )
         self.recorder.links["MLflow"] = self.tracker.link()
         execution = Execution(study=study.name, study_run=parent)
-        run = StudyRun(project.graph, project.preparer(download=True), project.settings, execution, self.on_product)
+        run = StudyRun(project.graph, preparer, project.settings, execution, self.on_product)
         ending: Ending = "killed"
         try:
             with flow_run_settings(self.server):

@@ -80,7 +80,7 @@ def node_shapes(
     problems: list[ShapeProblem] = []
     for node in graph.nodes.values():
         before = shapes.get(node.inputs.get("model", node.inputs.get("encoder", "")))
-        if before is None:
+        if before is None or stages[node.kind].produces == "data":
             continue
         try:
             shapes[node.id] = stages[node.kind].reshape(node.config, before)

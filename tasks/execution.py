@@ -74,6 +74,7 @@ def run_stage(invocation: StageInvocation, execution: Execution, settings: Setti
             seed=invocation.seed or 0,
             runtime=runtime,
             control=Control(progress, stopping.stop_requested),
+            cache=settings.cache_folder,
         )
         started = time.monotonic()
         try:
@@ -145,7 +146,7 @@ def _tracked(
         params=invocation.config,
         tags=tags,
         dataset=_dataset(invocation),
-        checkpoint=stage.produces != "evaluation",
+        checkpoint=stage.produces not in ("data", "evaluation"),
         # The monitor's own thread would disturb a latency measurement.
         system_metrics=stage.resource == "training",
     )

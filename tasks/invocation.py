@@ -22,7 +22,7 @@ _LIBRARIES = ("torch", "transformers")
 
 
 class Input(Config):
-    """One input of a stage: an artifact of the store, or the folder of a pretrained model.
+    """One input of a stage: an artifact of the store, or a model folder or file from outside.
 
     Example:
         >>> Input(digest="ab" * 32).folder is None
@@ -30,7 +30,9 @@ class Input(Config):
     """
 
     digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="Digest of its content")
-    folder: Path | None = Field(None, description="Where a pretrained model lies; absent for an artifact of the store")
+    folder: Path | None = Field(
+        None, description="Where a model or file from outside lies; absent for an artifact of the store"
+    )
 
     @classmethod
     def of(cls, reference: ArtifactReference) -> "Input":

@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         return self.home_folder / "studies"
 
     @property
+    def cache_folder(self) -> Path:
+        """Folder of what stages derive from their inputs and share; everything in it can be made again."""
+        return self.home_folder / "cache"
+
+    @property
     def tracking_uri(self) -> str:
         """MLflow tracking URI; absolute, so that it does not depend on the working directory."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.home_folder / 'mlflow.db'}"

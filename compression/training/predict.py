@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # A stop request is answered between batches: on a CPU one of a large model should stay near a second.
-_TOKENS_A_BATCH = {"cpu": 2048, "cuda": 16384, "mps": 8192}
+TOKENS_A_BATCH = {"cpu": 2048, "cuda": 16384, "mps": 8192}
 
 
 def encode_for(
@@ -173,7 +173,7 @@ def batches_for(
     model.eval()
     device = next(model.parameters()).device
     positions = np.arange(len(encoded.lengths)) if chosen is None else chosen
-    for part in _batches(encoded.lengths[positions], _TOKENS_A_BATCH[device.type]):
+    for part in _batches(encoded.lengths[positions], TOKENS_A_BATCH[device.type]):
         control.check()
         rows = positions[part]
         batch = collate(encoded, rows, pad_token_id)

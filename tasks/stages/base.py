@@ -17,7 +17,7 @@ from compression.data.config import TaskConfig
 from compression.data.corpus_config import CorpusConfig
 from compression.runtime import Runtime
 
-Product = Literal["encoder", "classifier", "quantized", "evaluation"]
+Product = Literal["encoder", "classifier", "quantized", "data", "evaluation"]
 Split = Literal["train", "selection", "evaluation"]
 
 
@@ -27,10 +27,14 @@ class StageRequest:
 
     Attributes:
         config: the stage's resolved configuration.
-        inputs: role -> folder of the input; `model` is the chain's own checkpoint, `encoder` the pretrained encoder,
-            `teacher` the fine-tuned teacher.
+        inputs: role -> folder or file of the input; `model` is the chain's own checkpoint, `encoder` the pretrained
+            encoder, `teacher` the fine-tuned teacher, `data` rows in place of the task's own training rows; further
+            roles as of `Stage.external`.
         output: empty folder that becomes the artifact.
         work: folder that survives a killed attempt of the same stage; removed after success.
+        cache: folder that all stages share, for what is costly to derive from inputs and other stages may need too, in
+            subfolders named by a digest of all that it depends on; it may vanish between stages. None where there is
+            none: `work` serves.
         task: the task, for stages that use one.
         roots: folders that relative data files may lie in.
         seed: seed of every random choice.
@@ -47,6 +51,22 @@ class StageRequest:
     seed: int = 0
     runtime: Runtime = field(default_factory=Runtime)
     control: Control = field(default_factory=Control)
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class External:
+    """Something from outside the study's graph that a stage reads.
+
+    Attributes:
+        kind: `model` for the folder of a pretrained model, `file` for a file of any kind.
+        reference: hub name (models alone), path, or `package:NAME/PATH`.
+        revision: branch, tag or commit of a hub model.
+    """
+
+    kind: Literal["model", "file"]
+    reference: str
+    revision: str | None = None
 
 
 class Stage(ABC):
@@ -57,7 +77,9 @@ class Stage(ABC):
         version: raise it when the meaning of a configuration changes without its code.
         config_model: the configuration.
         accepts: products that may come directly before it in a chain.
-        produces: what it leaves behind; `same` for a stage that edits the shape of whatever comes in.
+        produces: what it leaves behind; `same` for a stage that edits the shape of whatever comes in. `data` is no
+            model: the model before the stage flows past it, and later stages of the chain take its rows.
+        takes_rows: whether it takes the rows of a `data` stage before it, in place of the task's training rows.
         splits: data splits whose content enters the cache key, unless the configuration says otherwise (`reads`).
         uses_seed: whether the seed changes the product, unless the configuration says otherwise (`is_random`).
         needs_student: whether at the start of a chain it needs a `student`, as it cannot train the encoder itself.
@@ -72,6 +94,7 @@ class Stage(ABC):
     splits: ClassVar[tuple[Split, ...]] = ()
     uses_seed: ClassVar[bool] = False
     needs_student: ClassVar[bool] = False
+    takes_rows: ClassVar[bool] = False
     resource: ClassVar[Literal["light", "training", "measurement"]] = "light"
 
     def roles(self, config: Any) -> tuple[str, ...]:
@@ -81,9 +104,36 @@ class Stage(ABC):
             config: the stage's resolved configuration.
 
         Returns:
-            Role names; `model` is always given when the chain has something before this stage.
+            Role names. `model`, what is before the stage in its chain, need not be named, unless the stage produces
+            `data`: such a stage depends on the chain's model only when it says so.
         """
         return ()
+
+    def external(self, config: Any) -> Mapping[str, External]:
+        """Inputs from outside the study's graph, whose content enters the cache key.
+
+        Args:
+            config: the stage's resolved configuration.
+
+        Returns:
+            Role -> model or file; roles differ from those of `roles`.
+        """
+        return {}
+
+    def for_task(self, config: Any, task: TaskConfig) -> Any:
+        """The configuration as it holds for one task.
+
+        Args:
+            config: the stage's resolved configuration.
+            task: a task whose rows the stage reads.
+
+        Returns:
+            The configuration that the stage runs with, and that its cache key is made of.
+
+        Raises:
+            UserError: the configuration does not fit the task.
+        """
+        return config
 
     def reads(self, config: Any) -> tuple[Split, ...]:
         """Data splits that the stage reads; a stage that reads none is one for all tasks.

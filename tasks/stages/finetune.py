@@ -17,6 +17,7 @@ class Finetune(Stage):
     produces = "classifier"
     splits = ("train", "selection")
     uses_seed = True
+    takes_rows = True
     resource = "training"
 
     def roles(self, config: FinetuneConfig) -> tuple[str, ...]:

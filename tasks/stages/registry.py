@@ -16,12 +16,13 @@ def stages() -> dict[str, Stage]:
 
     Example:
         >>> list(stages())
-        ['pretrain', 'finetune', 'task_distill', 'quantize', 'evaluate']
+        ['pretrain', 'finetune', 'augment', 'task_distill', 'quantize', 'evaluate']
     """
+    from tasks.stages.augment import Augment
     from tasks.stages.evaluate import Evaluate
     from tasks.stages.finetune import Finetune
     from tasks.stages.pretrain import Pretrain
     from tasks.stages.quantize import Quantize
     from tasks.stages.task_distill import TaskDistill
 
-    return {stage.kind: stage for stage in (Pretrain(), Finetune(), TaskDistill(), Quantize(), Evaluate())}
+    return {stage.kind: stage for stage in (Pretrain(), Finetune(), Augment(), TaskDistill(), Quantize(), Evaluate())}

@@ -18,6 +18,7 @@ class TaskDistill(Stage):
     splits = ("train", "selection")
     uses_seed = True
     needs_student = True
+    takes_rows = True
     resource = "training"
 
     def roles(self, config: TaskDistillConfig) -> tuple[str, ...]:

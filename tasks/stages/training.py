@@ -1,5 +1,6 @@
 """What the stages that train have in common: the model they start from, and the summary they leave."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_data(request: StageRequest) -> "TaskData":
-    """The task's rows.
+    """The task's rows; those of the `data` stage before, where there is one, in place of its training rows.
 
     Args:
         request: a request of a stage that needs a task.
@@ -33,7 +34,12 @@ def load_data(request: StageRequest) -> "TaskData":
 
     if request.task is None:
         raise ValueError("this stage needs a task")
-    return load_task(request.task, request.roots)
+    data, rows = load_task(request.task, request.roots), request.inputs.get("data")
+    if rows is None:
+        return data
+    from compression.augmentation.shards import read_rows
+
+    return dataclasses.replace(data, train=read_rows(rows))
 
 
 def trained_shape(student: StudentConfig | None, shape: EncoderShape) -> EncoderShape:

@@ -15,7 +15,7 @@ def test_batches_of_any_size_give_each_row_its_own_logits(monkeypatch):
     with torch.no_grad():
         expected = [model(torch.from_numpy(ids.astype(np.int64))[None]).logits[0].numpy() for ids in rows.input_ids]
     for tokens in (1, 40, 10_000):
-        monkeypatch.setitem(predict.__globals__["_TOKENS_A_BATCH"], "cpu", tokens)
+        monkeypatch.setitem(predict.__globals__["TOKENS_A_BATCH"], "cpu", tokens)
         np.testing.assert_allclose(predict(model, rows, pad_token_id=0, control=Control()), expected, atol=1e-6)
 
 

@@ -1,0 +1,1 @@
+"""Data augmentation: TinyBERT's word replacement, and simpler ways to make more training rows."""

@@ -11,8 +11,12 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 from compression.architecture.checkpoint import load_classifier, load_encoder_config
 from compression.architecture.config import StudentConfig
 from compression.architecture.conversion import config_of, shape_of_model, to_bertpress
-from compression.architecture.editing import rebuilt
-from compression.architecture.encoder.modeling_bertpress import BertpressForMaskedLM, BertpressPreTrainedModel
+from compression.architecture.editing import base_of, rebuilt
+from compression.architecture.encoder.modeling_bertpress import (
+    BertpressForMaskedLM,
+    BertpressModel,
+    BertpressPreTrainedModel,
+)
 from compression.architecture.labels import label_fields
 from compression.architecture.masked_lm import load_masked_lm, new_masked_lm
 from compression.architecture.presets import PRESETS
@@ -61,6 +65,25 @@ def build_student(
             return AutoModelForSequenceClassification.from_config(made).eval()
     source = load_classifier(encoder_folder, labels=labels, problem=problem, seed=seed)
     return take_layers(source, config, seed=seed)
+
+
+def build_encoder(config: StudentConfig, encoder_folder: Path, *, seed: int) -> BertpressModel:
+    """Make a student without a head, as an encoder of any shape.
+
+    Args:
+        config: preset or layers.
+        encoder_folder: pretrained encoder.
+        seed: seed of whatever is initialised at random.
+
+    Returns:
+        The encoder in evaluation mode, with the weights that `build_student` gives it at the same seed.
+
+    Raises:
+        UserError: a layer that the encoder does not have.
+        CheckpointError: the encoder's folder cannot be used.
+    """
+    classifier = build_student(config, encoder_folder, labels=("0", "1"), problem="classification", seed=seed)
+    return base_of(to_bertpress(classifier))
 
 
 def build_masked_lm_student(

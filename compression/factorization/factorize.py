@@ -32,7 +32,8 @@ def apply(
 ) -> tuple[Model, FactorizationReport]:
     """Replace matrices of a trained model by products of two thin ones.
 
-    Each is the best approximation of its rank (Eckart and Young 1936), in a weighted norm where that is asked for. A matrix that factors would not make smaller is left as it is; the report says why.
+    Each is the best approximation of its rank (Eckart and Young 1936), in a weighted norm where that is asked for. A
+    matrix that factors would not make smaller is left as it is; the report says why.
 
     Args:
         model: the model; left as it is.

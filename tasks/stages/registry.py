@@ -16,13 +16,20 @@ def stages() -> dict[str, Stage]:
 
     Example:
         >>> list(stages())
-        ['pretrain', 'finetune', 'augment', 'task_distill', 'quantize', 'evaluate']
+        ['pretrain', 'finetune', 'augment', 'task_distill', 'factorize', 'share', 'quantize', 'evaluate']
     """
     from tasks.stages.augment import Augment
     from tasks.stages.evaluate import Evaluate
+    from tasks.stages.factorize import Factorize
     from tasks.stages.finetune import Finetune
     from tasks.stages.pretrain import Pretrain
     from tasks.stages.quantize import Quantize
+    from tasks.stages.share import Share
     from tasks.stages.task_distill import TaskDistill
 
-    return {stage.kind: stage for stage in (Pretrain(), Finetune(), Augment(), TaskDistill(), Quantize(), Evaluate())}
+    known: tuple[Stage, ...] = (
+        *(Pretrain(), Finetune(), Augment(), TaskDistill()),
+        *(Factorize(), Share()),
+        *(Quantize(), Evaluate()),
+    )
+    return {stage.kind: stage for stage in known}

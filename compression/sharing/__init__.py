@@ -1,0 +1,1 @@
+"""Sharing: layers of a group use the same weights."""

@@ -30,8 +30,9 @@ class Share(Stage):
         return ("train",) if config.reads_data else ()
 
     def is_random(self, config: ShareConfig) -> bool:
-        """Only a fresh student is; see `Stage.is_random`."""
-        return config.student is not None and config.student.preset is not None
+        """Only a student that does not copy everything is; see `Stage.is_random`."""
+        student = config.student
+        return student is not None and not (student.layers and student.embeddings and student.pooler)
 
     def reshape(self, config: ShareConfig, shape: EncoderShape) -> EncoderShape:
         """The shape with shared blocks; see `Stage.reshape`."""

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from encoder_shapes import POSITIONS, VOCABULARY, encoder_shapes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from shapes import POSITIONS, VOCABULARY, encoder_shapes
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,

@@ -5,7 +5,7 @@ import importlib.util
 import onnxruntime
 import pytest
 import torch
-from shapes import POSITIONS, VOCABULARY
+from encoder_shapes import POSITIONS, VOCABULARY
 from test_encoder import SHARED, build
 
 from compression.architecture import onnx_export

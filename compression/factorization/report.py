@@ -65,11 +65,8 @@ class FactorizationReport:
         Returns:
             √(Σ ‖M − M̂‖² / Σ ‖M‖²) in the Frobenius norm.
         """
-        members = [matrix for matrix in self.matrices if matrix.part == part]
-        total = sum(matrix.norm**2 for matrix in members)
-        return (
-            math.sqrt(sum((matrix.relative_error * matrix.norm) ** 2 for matrix in members) / total) if total else 0.0
-        )
+        members = self._members(part)
+        return _together(members, [matrix.relative_error for matrix in members])
 
     def details(self) -> dict[str, Any]:
         """Everything, as JSON values."""
@@ -79,8 +76,9 @@ class FactorizationReport:
         """The numbers that a table or a run page shows: by part, in a few hundred bytes.
 
         Returns:
-            `parameters`, `parameters_before`, `factorization` with part -> error, mean tail, mean rank, weights before
-            and after and the number of matrices that were left as they were; and one reason why.
+            `parameters`, `parameters_before`, and `factorization`: for each part the errors and the tail of all its
+            matrices together (root mean squares, larger matrices weighing more), the mean rank, weights before and
+            after, and the number of matrices that were left as they were; and the reason for the first of them.
         """
         parts = {part: self._part(part) for part in dict.fromkeys(matrix.part for matrix in self.matrices)}
         reasons = [matrix.kept_because for matrix in self.matrices if matrix.kept_because]
@@ -88,20 +86,26 @@ class FactorizationReport:
         sizes = {"parameters": self.parameters_after, "parameters_before": self.parameters_before}
         return sizes | {"factorization": parts | said}
 
+    def _members(self, part: str) -> list[MatrixReport]:
+        return [matrix for matrix in self.matrices if matrix.part == part]
+
     def _part(self, part: str) -> dict[str, float]:
-        members = [matrix for matrix in self.matrices if matrix.part == part]
+        members = self._members(part)
         ranks = [matrix.rank for matrix in members if matrix.rank is not None]
         weighted = [matrix.weighted_error for matrix in members if matrix.weighted_error is not None]
         return {
             "relative_error": self.relative_error(part),
-            "tail": _mean([matrix.tail for matrix in members]),
-            **({"weighted_error": _mean(weighted)} if weighted else {}),
-            **({"rank": _mean(ranks)} if ranks else {}),
+            "tail": _together(members, [matrix.tail for matrix in members]),
+            **({"weighted_error": _together(members, weighted)} if weighted else {}),
+            **({"mean_rank": sum(ranks) / len(ranks)} if ranks else {}),
             "weights_before": sum(matrix.parameters_before for matrix in members),
             "weights_after": sum(matrix.parameters_after for matrix in members),
             "kept": sum(bool(matrix.kept_because) for matrix in members),
         }
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _together(members: Sequence[MatrixReport], errors: Sequence[float]) -> float:
+    """Root mean square of relative errors, each matrix counting by its squared norm."""
+    total = sum(matrix.norm**2 for matrix in members)
+    missed = sum((error * matrix.norm) ** 2 for error, matrix in zip(errors, members, strict=True))
+    return math.sqrt(missed / total) if total else 0.0

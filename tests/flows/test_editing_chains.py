@@ -20,14 +20,14 @@ from tasks.stages.registry import stages
         (["share+", "finetune"], None),
         (["factorize", "share", "task_distill"], None),
         (["finetune", "share+"], "`share` is given a student, which only the first stage of a chain can be"),
-        (["share"], "`evaluate` cannot follow `share`; allowed: finetune, task_distill, factorize, share"),
-        (["finetune", "quantize", "factorize"], "`factorize` cannot follow `quantize`; allowed: evaluate"),
+        (["share"], "`evaluate` cannot follow `share`"),
+        (["finetune", "quantize", "factorize"], "`factorize` cannot follow `quantize`"),
     ],
 )
 def test_orders_of_stages_that_make_sense(chain, problem):
     kinds = [(kind.removesuffix("+"), kind.endswith("+")) for kind in [*chain, "evaluate"]]
     broken = broken_rule(kinds, finetuned=False, registry=stages())
-    assert (broken and broken[1]) == problem
+    assert (broken and broken[1].partition(";")[0]) == problem
 
 
 @pytest.fixture

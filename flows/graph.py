@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compression.data.config import TaskConfig
+from compression.errors import UserError
 from flows.derivation import ResolvedStage, ResolvedVariant
 from flows.spec import Study
 from tasks import keys
@@ -118,10 +119,19 @@ class _Builder:
             self._cells.add(identity)
             self.graph.cells.append(cell)
 
-    def _add(self, resolved: ResolvedStage, before: _Before, task: TaskConfig, seed: int, variant: str) -> str:
+    def _add(
+        self,
+        resolved: ResolvedStage,
+        before: _Before,
+        task: TaskConfig,
+        seed: int,
+        variant: str,
+        teacher_seed: int | None = None,
+    ) -> str:
         stage = self.stages[resolved.kind]
         is_teacher = before == _Before() and resolved == self.teacher
-        fixed = self.study.teacher.seed if is_teacher else None
+        fixed = self.study.teacher.seed if teacher_seed is None else teacher_seed
+        fixed = fixed if is_teacher else None
         inputs = self._inputs(stage, resolved.config, before, task, seed)
         depends = frozenset().union(*(self._depends[given] for given in inputs.values()))
         reads, random = stage.reads(resolved.config), stage.is_random(resolved.config)
@@ -148,14 +158,21 @@ class _Builder:
             inputs["model"] = before.model or SOURCE
         if "encoder" in roles:
             inputs["encoder"] = SOURCE
-        if "teacher" in roles:
-            inputs["teacher"] = self._teacher(task, seed)
+        for role in roles:
+            if role.startswith("teacher"):
+                inputs[role] = self._teacher(task, seed, role)
         if stage.takes_rows and before.rows is not None:
             inputs["data"] = before.rows
         return inputs
 
-    def _teacher(self, task: TaskConfig, seed: int) -> str:
-        return SOURCE if self.teacher is None else self._add(self.teacher, _Before(), task, seed, "teacher")
+    def _teacher(self, task: TaskConfig, seed: int, role: str) -> str:
+        """The node that gives a teacher: that of the study, or the one of a certain seed (`teacher@3`)."""
+        _, _, wanted = role.partition("@")
+        if self.teacher is not None:
+            return self._add(self.teacher, _Before(), task, seed, "teacher", int(wanted) if wanted else None)
+        if wanted:
+            raise UserError("`teacher_seeds` fine-tunes several teachers, but `teacher.finetuned` says there is one")
+        return SOURCE
 
     def _unique(self, label: str) -> str:
         """Labels tell nodes apart: run records and `explain` go by them. A chain may have a kind twice."""

@@ -27,6 +27,7 @@ class Project:
         roots: folders that relative files and models may lie in.
         settings: this machine.
         shapes: node id -> shape of the model that the stage leaves behind, as far as it is known before it runs.
+        remarks: node id -> what else the plan should say of the stage.
     """
 
     loaded: LoadedStudy
@@ -35,6 +36,7 @@ class Project:
     roots: tuple[Path, ...]
     settings: Settings
     shapes: Mapping[str, EncoderShape]
+    remarks: Mapping[str, tuple[str, ...]]
 
     @property
     def name(self) -> str:
@@ -98,4 +100,5 @@ def open_project(
     graph = build_graph(loaded.study, loaded.variants, loaded.teacher, known)
     data = settings.data_folder
     roots = (path.resolve().parent, *([data.expanduser().resolve()] if data else []))
-    return Project(loaded, graph, known, roots, settings, check_shapes(loaded, graph, known, roots))
+    shapes, remarks = check_shapes(loaded, graph, known, roots)
+    return Project(loaded, graph, known, roots, settings, shapes, remarks)

@@ -65,7 +65,7 @@ def declared_config(folder: Path) -> dict[str, Any]:
 
 def node_shapes(
     graph: Graph, stages: Mapping[str, Stage], source: EncoderShape | None
-) -> tuple[dict[str, EncoderShape], list[ShapeProblem]]:
+) -> tuple[dict[str, EncoderShape], dict[str, tuple[str, ...]], list[ShapeProblem]]:
     """Follow the shape of the source through the graph.
 
     Args:
@@ -74,25 +74,30 @@ def node_shapes(
         source: shape of the pretrained model; None when it is not known.
 
     Returns:
-        Node id -> shape of the model that it leaves behind, as far as known; and the stages that are impossible.
+        Node id -> shape of the model that it leaves behind, as far as known; node id -> what the plan should say of it;
+        and the stages that are impossible.
     """
     shapes: dict[str, EncoderShape] = {} if source is None else {SOURCE: source}
+    remarks: dict[str, tuple[str, ...]] = {}
     problems: list[ShapeProblem] = []
     for node in graph.nodes.values():
+        stage = stages[node.kind]
         before = shapes.get(node.inputs.get("model", node.inputs.get("encoder", "")))
-        if before is None or stages[node.kind].produces == "data":
-            continue
+        teacher = next((given for role, given in node.inputs.items() if role.startswith("teacher")), "")
         try:
-            shapes[node.id] = stages[node.kind].reshape(node.config, before)
+            if before is not None and stage.produces != "data":
+                shapes[node.id] = stage.reshape(node.config, before)
+            if said := stage.remarks(node.config, shapes.get(node.id), shapes.get(teacher)):
+                remarks[node.id] = said
         except UserError as error:
             problems.append(ShapeProblem(node, str(error)))
     shapes.pop(SOURCE, None)
-    return shapes, problems
+    return shapes, remarks, problems
 
 
 def check_shapes(
     loaded: LoadedStudy, graph: Graph, stages: Mapping[str, Stage], roots: Sequence[Path]
-) -> dict[str, EncoderShape]:
+) -> tuple[dict[str, EncoderShape], dict[str, tuple[str, ...]]]:
     """Refuse a study in which a stage cannot be applied to the model before it.
 
     Args:
@@ -102,14 +107,15 @@ def check_shapes(
         roots: folders that a relative model folder may be in.
 
     Returns:
-        Node id -> shape of the model that it leaves behind, as far as known.
+        Node id -> shape of the model that it leaves behind, as far as known; and node id -> what the plan should say.
 
     Raises:
         StudyFileError: names the variant, its line and the stage.
     """
     shapes: dict[str, EncoderShape] = {}
+    remarks: dict[str, tuple[str, ...]] = {}
     try:
-        shapes, problems = node_shapes(graph, stages, source_shape(loaded.study.teacher, roots))
+        shapes, remarks, problems = node_shapes(graph, stages, source_shape(loaded.study.teacher, roots))
     except UserError as error:
         # Other architectures can be trained and quantized all the same; and a run tells of a model that is not there.
         edits = [node for node in graph.nodes.values() if stages[node.kind].produces == "same"]
@@ -120,4 +126,4 @@ def check_shapes(
         raise StudyFileError(
             loaded.path, [Problem(mark, f"`{found.node.kind}`: {found.text}") for mark, found in marked]
         )
-    return shapes
+    return shapes, remarks

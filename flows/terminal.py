@@ -75,6 +75,7 @@ def plan_records(project: Project, plans: Sequence[NodePlan]) -> list[dict[str, 
             "inputs": dict(plan.node.inputs),
             "id": plan.node.id,
             "parameters": _parameters(project, plan),
+            "remarks": list(project.remarks.get(plan.node.id, ())),
         }
         for plan in plans
     ]
@@ -123,8 +124,26 @@ def show_plan(console: "Console", project: Project, plans: Sequence[NodePlan]) -
         size = "" if parameters is None else f"{parameters / 1e6:.2f}M"
         grid.add_row(numbers[plan.node.id], Text(plan.node.label), after, size, status, Text(reason))
     console.print(grid)
+    for title, lines in _remarks(project, plans):
+        console.print(f"\n{title}", markup=False)
+        for line in lines:
+            console.print(f"  {line}", markup=False)
     count = Counter(plan.status for plan in plans)
     console.print(f"\n{count['run']} stages to run, {count['reuse']} reused", markup=False)
+
+
+def _remarks(project: Project, plans: Sequence[NodePlan]) -> list[tuple[str, tuple[str, ...]]]:
+    """What stages are remarked on, and the remarks; once for all seeds, and for the tasks of which they are the same."""
+    stages: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for plan in plans:
+        node = plan.node
+        if lines := project.remarks.get(node.id):
+            of = stages.setdefault((f"{node.kind} {node.variant}", lines), [])
+            if node.task is not None and node.task.name not in of:
+                of.append(node.task.name)
+    return [
+        (" · ".join([name, *([", ".join(tasks)] if tasks else [])]), lines) for (name, lines), tasks in stages.items()
+    ]
 
 
 def explanation_records(project: Project) -> list[dict[str, Any]]:

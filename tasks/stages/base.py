@@ -28,7 +28,7 @@ class StageRequest:
     Attributes:
         config: the stage's resolved configuration.
         inputs: role -> folder or file of the input; `model` is the chain's own checkpoint, `encoder` the pretrained
-            encoder, `teacher` the fine-tuned teacher, `data` rows in place of the task's own training rows; further
+            encoder, `teacher` the fine-tuned teacher (`teacher@3` the one of seed 3), `data` rows in place of the task's own training rows; further
             roles as of `Stage.external`.
         output: empty folder that becomes the artifact.
         work: folder that survives a killed attempt of the same stage; removed after success.
@@ -99,6 +99,8 @@ class Stage(ABC):
 
     def roles(self, config: Any) -> tuple[str, ...]:
         """Inputs besides the chain's own: `encoder` (pretrained encoder), `teacher` (fine-tuned teacher).
+
+        `teacher@3` is the teacher that is fine-tuned with seed 3, whatever the seed of the cell.
 
         Args:
             config: the stage's resolved configuration.
@@ -184,6 +186,22 @@ class Stage(ABC):
             UserError: the stage cannot be applied to that shape; says why.
         """
         return shape
+
+    def remarks(self, config: Any, shape: EncoderShape | None, teacher: EncoderShape | None) -> tuple[str, ...]:
+        """What a plan should say of the stage besides its size, such as which layers are compared.
+
+        Args:
+            config: the stage's configuration for its task.
+            shape: shape of the model that the stage leaves behind; None when it is not known.
+            teacher: shape of the teacher; None when it is not known, or there is none.
+
+        Returns:
+            Lines of text.
+
+        Raises:
+            UserError: the teacher cannot teach that shape in the way that is asked for; says why.
+        """
+        return ()
 
     @abstractmethod
     def run(self, request: StageRequest) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from typing import Any, ClassVar
 
 from compression.architecture.shape import EncoderShape
+from compression.data.config import TaskConfig
 from compression.distillation.config import TaskDistillConfig
+from compression.distillation.remarks import comparison_remarks, settings_remarks
 from tasks.stages.base import Product, Stage, StageRequest
 from tasks.stages.training import load_data, starting_model, trained_shape, training_summary
 
@@ -22,8 +24,20 @@ class TaskDistill(Stage):
     resource = "training"
 
     def roles(self, config: TaskDistillConfig) -> tuple[str, ...]:
-        """The teacher, and the pretrained encoder when a student is made from it."""
-        return ("teacher", "encoder") if config.student is not None else ("teacher",)
+        """The teacher or teachers, and the pretrained encoder when a student is made from it."""
+        seeds = config.teacher_seeds
+        teachers = ("teacher",) if seeds is None else tuple(f"teacher@{seed}" for seed in seeds)
+        return (*teachers, "encoder") if config.student is not None else teachers
+
+    def for_task(self, config: TaskDistillConfig, task: TaskConfig) -> TaskDistillConfig:
+        """With the settings of its recipe for the task; see `Stage.for_task`."""
+        return config.for_task(task.glue)
+
+    def remarks(
+        self, config: TaskDistillConfig, shape: EncoderShape | None, teacher: EncoderShape | None
+    ) -> tuple[str, ...]:
+        """Settings of a recipe, and the layers that are compared; see `Stage.remarks`."""
+        return (*settings_remarks(config), *comparison_remarks(config, shape, teacher))
 
     def reshape(self, config: TaskDistillConfig, shape: EncoderShape) -> EncoderShape:
         """The student's shape, where there is one; see `Stage.reshape`."""

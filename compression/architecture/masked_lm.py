@@ -20,7 +20,9 @@ _WITH_SENTENCE_HEAD = ("albert", "bert", MODEL_TYPE)
 _SENTENCE_HEADS = ("cls.seq_relationship.", "sop_classifier.", "sentence_classifier.")
 
 
-def load_masked_lm(folder: Path, *, sentence_head: bool = False, seed: int = 0) -> "PreTrainedModel":
+def load_masked_lm(
+    folder: Path, *, sentence_head: bool = False, fresh_head: bool = True, seed: int = 0
+) -> "PreTrainedModel":
     """Load an encoder with a masked-LM head in fp32; one without is given a fresh head, tied to its word embeddings.
 
     The encoder's pooler is kept, although the masked-LM head has no use for it.
@@ -29,6 +31,7 @@ def load_masked_lm(folder: Path, *, sentence_head: bool = False, seed: int = 0) 
         folder: model folder with safetensors weights.
         sentence_head: whether the model also classifies sentence pairs; the folder's own classifier is kept, else a
             fresh one is made. False leaves one that is there out.
+        fresh_head: whether an encoder without a masked-LM head is given a fresh one, to be trained.
         seed: seed of fresh heads.
 
     Returns:
@@ -36,7 +39,7 @@ def load_masked_lm(folder: Path, *, sentence_head: bool = False, seed: int = 0) 
 
     Raises:
         CheckpointError: the folder is missing, truncated, foreign, pickle-only, lacks encoder weights, or has a
-            masked-LM head in parts or of another vocabulary.
+            masked-LM head in parts or of another vocabulary; or has none, and a fresh one is not wanted.
         UserError: the architecture has no masked language model, or none with a sentence head.
     """
     config = load_encoder_config(folder)
@@ -49,7 +52,10 @@ def load_masked_lm(folder: Path, *, sentence_head: bool = False, seed: int = 0) 
     except Exception as error:
         raise CheckpointError(f"{folder} cannot be loaded as a masked language model: {error}") from error
     check_report(folder, model, report, fresh_head_allowed=True)
-    if _head_is_fresh(folder, model, report) and not config.tie_word_embeddings:
+    is_fresh = _head_is_fresh(folder, model, report)
+    if is_fresh and not fresh_head:
+        raise CheckpointError(f"{folder} holds no masked-LM head: it is no model that was trained to fill masks")
+    if is_fresh and not config.tie_word_embeddings:
         model.config.tie_word_embeddings = True
         model.tie_weights()
     if any(".pooler." in f".{name}" for name in report["unexpected_keys"]):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from compression.architecture.checkpoint import load_tokenizer
+from compression.architecture.masked_lm import load_masked_lm
 from compression.augmentation.candidates import CandidateTable
 from compression.augmentation.config import AugmentConfig
 from compression.augmentation.copiers import Copier, no_copies, random_editor, word_replacer
-from compression.augmentation.masked_lm import load_trained_masked_lm
 from compression.augmentation.masked_words import MaskedWordModel
 from compression.augmentation.quality import report
 from compression.augmentation.rows import RowMaker, labelled_rows
@@ -193,7 +193,7 @@ class _Shards:
 
     def _masked_words(self, folder: Path) -> MaskedWordModel:
         return MaskedWordModel(
-            load_trained_masked_lm(folder),
+            load_masked_lm(folder, fresh_head=False),
             load_tokenizer(folder),
             masked_input=self.config.masked_input,
             runtime=self.runtime,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from compression.architecture.masked_lm import MaskedLanguageModel
 from compression.augmentation.words import Word, replaceable_words
 from compression.control import Control
 from compression.errors import CheckpointError, UserError
@@ -49,6 +50,10 @@ class MaskedWordModel:
         runtime: device and precision.
         tokens_a_batch: word pieces that are computed at once; by default what suits the device.
 
+    Attributes:
+        spellings: how each vocabulary entry is written.
+        is_word: (vocabulary,) whether it is a whole word.
+
     Raises:
         UserError: the tokenizer has no mask token or no offsets, or does not belong to the model.
     """
@@ -72,10 +77,10 @@ class MaskedWordModel:
                 f"the model's vocabulary {model.config.vocab_size}"
             )
         self._tokenizer = tokenizer
-        self._model = model.to(device=runtime.device, dtype=DTYPES[runtime.precision]).eval()
+        self._model = MaskedLanguageModel(model.to(device=runtime.device, dtype=DTYPES[runtime.precision]).eval())
         self._tokens_a_batch = tokens_a_batch or TOKENS_A_BATCH[runtime.device]
         self._template = _Template.of(tokenizer, masked_input, longest_input(model.config))
-        self.spellings, self._is_word = _whole_words(tokenizer)
+        self.spellings, self.is_word = _whole_words(tokenizer)
 
     def read(self, texts: Sequence[str], stop_words: Collection[str]) -> list[MaskedText]:
         """Cut texts into word pieces and find the words that are one of them.
@@ -116,7 +121,7 @@ class MaskedWordModel:
 
         Raises:
             Interrupted: a stop was asked for.
-            CheckpointError: the model's scores are not finite, or not those of a masked LM.
+            CheckpointError: the model's scores are not finite.
         """
         control = control or Control()
         asked: dict[tuple[bytes, int], int] = {}
@@ -137,7 +142,7 @@ class MaskedWordModel:
         self, questions: Sequence[tuple[NDArray[np.int32], int]], count: int, exclude_original: bool, control: Control
     ) -> NDArray[np.int32]:
         """(questions, words) best words of each."""
-        count = min(count, int(self._is_word.sum()) - exclude_original)
+        count = min(count, int(self.is_word.sum()) - exclude_original)
         answers = np.empty((len(questions), count), np.int32)
         inputs = [self._template.fill(pieces, position) for pieces, position in questions]
         lengths = np.fromiter((len(row.input_ids) for row in inputs), np.int64, len(inputs))
@@ -158,48 +163,25 @@ class MaskedWordModel:
             "token_type_ids": torch.from_numpy(np.stack([row.token_type_ids for row in inputs])),
         }
         batch["attention_mask"] = torch.ones_like(batch["input_ids"])
-        batch = {name: tensor.to(self._model.device) for name, tensor in batch.items()}
-        masks = torch.tensor([row.mask for row in inputs], device=self._model.device)
-        scores = _scores_at(self._model, model_inputs(self._model, batch), masks).float()
+        model = self._model.model
+        masks = torch.tensor([row.mask for row in inputs]) + torch.arange(len(inputs)) * len(inputs[0].input_ids)
+        given = {name: tensor.to(model.device) for name, tensor in model_inputs(model, batch).items()}
+        scores = self._model(masks.to(model.device), **given)[0].float()
         if not torch.isfinite(scores).all():
             raise CheckpointError("the masked LM's scores are not finite: it is damaged, or needs another precision")
-        no_word = torch.ones(
-            scores.shape[1], dtype=torch.bool
-        )  # a model's vocabulary may be longer than its tokenizer's
-        no_word[: len(self._is_word)] = torch.from_numpy(~self._is_word)
-        scores.masked_fill_(no_word.to(scores.device), -torch.inf)
+        # A model's vocabulary may be longer than its tokenizer's.
+        is_word = torch.from_numpy(np.pad(self.is_word, (0, scores.shape[1] - len(self.is_word))))
+        scores.masked_fill_(~is_word.to(scores.device), -torch.inf)
         if originals is not None:
             scores.scatter_(1, torch.tensor(originals, device=scores.device)[:, None], -torch.inf)
         best = scores.topk(count, dim=1, sorted=False).indices
-        return best.sort(dim=1).values.cpu().numpy().astype(np.int32)
+        ascending: NDArray[np.int32] = best.sort(dim=1).values.to("cpu", torch.int32).numpy()
+        return ascending
 
 
 def _encode(tokenizer: "PreTrainedTokenizerBase", texts: list[str], **options: Any) -> Any:
     """Word pieces without special tokens, however long."""
     return tokenizer(texts, add_special_tokens=False, truncation=False, padding=False, verbose=False, **options)
-
-
-def _scores_at(model: "PreTrainedModel", inputs: dict[str, torch.Tensor], positions: torch.Tensor) -> torch.Tensor:
-    """(rows, vocabulary) scores at one position of each row.
-
-    The head is given the encoder's output at these positions alone. Whatever its architecture, a masked LM hands its
-    encoder's output to a head that treats every position alike, so a hook between the two is all that is needed.
-    """
-
-    def keep_positions(_module: Any, _inputs: Any, output: Any) -> Any:
-        hidden = output[0]
-        output["last_hidden_state"] = hidden[torch.arange(len(hidden), device=hidden.device), positions][:, None]
-        return output
-
-    hook = model.base_model.register_forward_hook(keep_positions)
-    try:
-        scores = model(**inputs).logits
-    finally:
-        hook.remove()
-    if scores.ndim != 3 or scores.shape[1] != 1:
-        raise CheckpointError(f"{type(model).__name__} gives scores of shape {tuple(scores.shape)}: not a masked LM")
-    at_masks: torch.Tensor = scores[:, 0]
-    return at_masks
 
 
 def _masked_text(

@@ -130,20 +130,21 @@ class _Builder:
     ) -> str:
         stage = self.stages[resolved.kind]
         is_teacher = before == _Before() and resolved == self.teacher
-        fixed = self.study.teacher.seed if teacher_seed is None else teacher_seed
-        fixed = fixed if is_teacher else None
+        fixed = self.study.teacher.seed if is_teacher else None
+        # A teacher that is asked for by its seed may be some cell's own teacher, which differs from seed to seed.
+        own_seed = teacher_seed if teacher_seed is not None else seed if fixed is None else fixed
         inputs = self._inputs(stage, resolved.config, before, task, seed)
         depends = frozenset().union(*(self._depends[given] for given in inputs.values()))
         reads, random = stage.reads(resolved.config), stage.is_random(resolved.config)
         depends |= {*(["task"] if reads else []), *(["seed"] if random and fixed is None else [])}
-        node_seed = (seed if fixed is None else fixed) if random else None
+        node_seed = own_seed if random else None
         task_read = task if reads else None
         task_name = task.name if reads else None
         config, config_digest = self._config(stage, resolved, task_read)
         identity = keys.digest([resolved.kind, config_digest, inputs, task_name, node_seed])[:16]
         if identity not in self.graph.nodes:
             where = [task.name] if "task" in depends else []
-            where += [f"seed {seed if fixed is None else fixed}"] if "seed" in depends or fixed is not None else []
+            where += [f"seed {own_seed}"] if "seed" in depends or fixed is not None else []
             label = self._unique(" · ".join([f"{resolved.kind} {'teacher' if is_teacher else variant}", *where]))
             external = stage.external(config)
             node = Node(identity, resolved.kind, config, inputs, task_read, node_seed, label, variant, external)

@@ -133,7 +133,7 @@ def show_plan(console: "Console", project: Project, plans: Sequence[NodePlan]) -
 
 
 def _remarks(project: Project, plans: Sequence[NodePlan]) -> list[tuple[str, tuple[str, ...]]]:
-    """What stages are remarked on, and the remarks; once for all seeds, and for the tasks of which they are the same."""
+    """What stages are remarked on, and the remarks; once for all seeds, and for all tasks that share them."""
     stages: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for plan in plans:
         node = plan.node

@@ -142,19 +142,23 @@ def head_groups(student_heads: int, teacher_heads: int, rule: HeadRule) -> tuple
 def _explicit(mapping: Sequence[int | None], student_layers: int, teacher_layers: int) -> tuple[LayerPair, ...]:
     if len(mapping) != student_layers:
         raise LayerMappingError(
-            f"layer mapping {list(mapping)} names {len(mapping)} teacher layers, but the student has {student_layers} "
-            "layers; give one for each, null for a layer that learns from none"
+            f"layer mapping {_shown(mapping)} names {len(mapping)} teacher layers, but the student has "
+            f"{student_layers} layers; give one for each, null for a layer that learns from none"
         )
     absent = [layer for layer in mapping if layer is not None and not 0 <= layer < teacher_layers]
     if absent:
         raise LayerMappingError(
-            f"layer mapping {list(mapping)} names layer {absent[0]}, but the teacher has {teacher_layers} layers, "
+            f"layer mapping {_shown(mapping)} names layer {absent[0]}, but the teacher has {teacher_layers} layers, "
             f"0 to {teacher_layers - 1}"
         )
     pairs = tuple(LayerPair(place, layer) for place, layer in enumerate(mapping) if layer is not None)
     if not pairs:
-        raise LayerMappingError(f"layer mapping {list(mapping)} pairs no layers")
+        raise LayerMappingError(f"layer mapping {_shown(mapping)} pairs no layers")
     return pairs
+
+
+def _shown(mapping: Sequence[int | None]) -> str:
+    return f"[{', '.join('null' if layer is None else str(layer) for layer in mapping)}]"
 
 
 def _uniform(count: int, depth: int) -> tuple[int, ...]:

@@ -28,8 +28,8 @@ class StageRequest:
     Attributes:
         config: the stage's resolved configuration.
         inputs: role -> folder or file of the input; `model` is the chain's own checkpoint, `encoder` the pretrained
-            encoder, `teacher` the fine-tuned teacher (`teacher@3` the one of seed 3), `data` rows in place of the task's own training rows; further
-            roles as of `Stage.external`.
+            encoder, `teacher` the fine-tuned teacher (`teacher@3` the one of seed 3), `data` rows in place of the
+            task's own training rows; further roles as of `Stage.external`.
         output: empty folder that becomes the artifact.
         work: folder that survives a killed attempt of the same stage; removed after success.
         cache: folder that all stages share, for what is costly to derive from inputs and other stages may need too, in

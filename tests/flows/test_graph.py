@@ -1,8 +1,9 @@
 import pytest
-from fake_stages import STAGES, Nothing
+from fake_stages import STAGES, FakeStage, Nothing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compression.errors import UserError
 from flows.derivation import ResolvedStage, ResolvedVariant
 from flows.graph import SOURCE, build_graph
 from flows.spec import Study
@@ -85,6 +86,44 @@ def test_a_fine_tuned_teacher_is_the_source():
         study(tasks=["sst2"], finetuned=True), [variant("student", stage("distill", teacher=True))], None, STAGES
     )
     assert all(node.inputs["teacher"] == SOURCE for node in graph.nodes.values() if node.kind == "distill")
+
+
+class Ensemble(FakeStage):
+    """Learns from the teachers of the seeds 0 to 2."""
+
+    kind, produces, uses_seed, splits = "ensemble", "classifier", True, ("train",)
+
+    def roles(self, config):
+        return ("teacher@0", "teacher@1", "teacher@2")
+
+
+ENSEMBLE = {**STAGES, "ensemble": Ensemble()}
+
+
+def test_teachers_of_chosen_seeds_are_those_of_the_cells_with_these_seeds():
+    student = variant("student", stage("ensemble"))
+    for variants in ([student, variant("teacher", TEACHER)], [variant("teacher", TEACHER), student]):
+        graph = build_graph(study(tasks=["sst2"], seeds=[1, 5]), variants, TEACHER, ENSEMBLE)
+        assert sorted(node.seed for node in graph.nodes.values() if node.kind == "finetune") == [0, 1, 2, 5]
+        for node in graph.nodes.values():
+            if node.kind == "ensemble":
+                teachers = [graph.nodes[node.inputs[f"teacher@{seed}"]] for seed in range(3)]
+                assert [teacher.seed for teacher in teachers] == [0, 1, 2]
+        cells = [(cell.variant, cell.seed) for cell in graph.cells]
+        assert sorted(cells) == [("student", 1), ("student", 5), ("teacher", 1), ("teacher", 5)]
+        labels = {node.label for node in graph.nodes.values() if node.kind == "finetune"}
+        assert labels == {f"finetune teacher · sst2 · seed {seed}" for seed in (0, 1, 2, 5)}
+
+
+def test_teachers_of_chosen_seeds_stand_beside_the_one_teacher_of_a_study():
+    variants = [variant("teacher", TEACHER), variant("student", stage("ensemble"))]
+    graph = build_graph(study(tasks=["sst2"], seed=7), variants, TEACHER, ENSEMBLE)
+    assert sorted(node.seed for node in graph.nodes.values() if node.kind == "finetune") == [0, 1, 2, 7]
+
+
+def test_several_teachers_need_a_teacher_that_the_study_fine_tunes():
+    with pytest.raises(UserError, match=r"`teacher\.finetuned` says there is one"):
+        build_graph(study(tasks=["sst2"], finetuned=True), [variant("student", stage("ensemble"))], None, ENSEMBLE)
 
 
 def test_labels_name_variant_task_and_seed():

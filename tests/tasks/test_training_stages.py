@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import frame, tiny_classifier, tiny_encoder_folder, tiny_tokenizer
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertForSequenceClassification,
+    BertTokenizer,
+)
 
 from compression.architecture.checkpoint import count_parameters, load_classifier, save_checkpoint
 from compression.control import Control
@@ -128,6 +133,42 @@ def test_task_distill_trains_the_chains_own_model(tmp_path, roots, teacher):
     asked = request(tmp_path, roots, config, {"model": own, "teacher": teacher})
     TaskDistill().run(asked)
     assert load_classifier(asked.output).config.num_hidden_layers == 1
+
+
+def test_task_distill_in_two_steps_leaves_an_ordinary_checkpoint(tmp_path, roots, encoder, teacher):
+    config = TaskDistillConfig(
+        student={"layers": "uniform", "count": 1},
+        objectives={"embedding": 1, "hidden": 1, "attention": 1},
+        intermediate={"epochs": 2},
+        **FAST,
+    )
+    asked = request(tmp_path, roots, config, {"encoder": encoder, "teacher": teacher})
+    summary = TaskDistill().run(asked)
+    files = {path.name for path in asked.output.iterdir()}
+    assert files == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "history.jsonl"}
+    model = load_classifier(asked.output)
+    assert type(model) is BertForSequenceClassification
+    assert summary["parameters"] == count_parameters(model)
+    assert json.loads(json.dumps(summary)) == summary
+    assert summary["training"]["intermediate"]["steps"] == 14
+    again = request(tmp_path, roots, config, {"encoder": encoder, "teacher": teacher}, name="again", work="other")
+    TaskDistill().run(again)
+    assert content(again.output) == content(asked.output)
+
+
+def test_task_distill_averages_the_teachers_of_several_seeds(tmp_path, roots, encoder, teacher):
+    other = tiny_classifier(seed=4)
+    other.config.id2label, other.config.label2id = {0: "bad", 1: "good"}, {"bad": 0, "good": 1}
+    save_checkpoint(other, tiny_tokenizer(), tmp_path / "other-teacher")
+    config = TaskDistillConfig(student={"layers": [0]}, teacher_seeds=[3, 4], **FAST)
+    assert TaskDistill().roles(config) == ("teacher@3", "teacher@4", "encoder")
+    both = {"encoder": encoder, "teacher@3": teacher, "teacher@4": tmp_path / "other-teacher"}
+    outputs = []
+    for name, inputs in (("both", both), ("one", {"encoder": encoder, "teacher": teacher})):
+        asked = request(tmp_path, roots, config, inputs, name=name, work=f"work-{name}")
+        TaskDistill().run(asked)
+        outputs.append(content(asked.output)["model.safetensors"])
+    assert outputs[0] != outputs[1]
 
 
 def test_a_teacher_with_another_tokenizer_is_refused(tmp_path, roots, encoder):

@@ -61,6 +61,7 @@ class Comparing:
         runtime: Runtime,
         work: Path,
         control: Control,
+        shared: Path | None = None,
     ) -> Self:
         """Convert both models, decide what is compared, and keep the teacher's states where that pays.
 
@@ -75,6 +76,7 @@ class Comparing:
             runtime: device and precision.
             work: folder for kept states.
             control: where to report progress, and whether to stop.
+            shared: folder for kept states in place of `work`, where distillations of other students find them.
 
         Returns:
             Both, ready.
@@ -101,7 +103,14 @@ class Comparing:
 
             return cls(module, comparison, form, lambda rows: {}, anew)
         kept = keep_teacher_states(
-            frozen, encoded, layout, pad_token_id=pad_token_id, device=runtime.device, work=work, control=control
+            frozen,
+            encoded,
+            layout,
+            pad_token_id=pad_token_id,
+            device=runtime.device,
+            folder=work if shared is None else shared,
+            alone=shared is None,
+            control=control,
         )
         return cls(module, comparison, form, kept.batch, lambda batch: captured_in(batch, comparison.teacher))
 

@@ -66,6 +66,7 @@ def apply(
     work: Path,
     control: Control,
     history: Path,
+    shared: Path | None = None,
 ) -> DistillationResult:
     """Distil a teacher into a student, in place (Hinton et al. 2015, arXiv:1503.02531; TinyBERT, arXiv:1909.10351).
 
@@ -85,6 +86,8 @@ def apply(
         control: where to report progress, and whether to stop.
         history: file for the loss curve, with the parts `soft`, `hard` and the names of the objectives; those of an
             intermediate step stand before, and start with `intermediate_`.
+        shared: folder for the teacher's outputs and states in place of `work`, where distillations of other students
+            find them.
 
     Returns:
         Steps, losses and the selection score.
@@ -99,7 +102,7 @@ def apply(
     encoded = encode_for(teachers[0], data.train, tokenizer, data.config.max_length, control)
     check_fits(student, encoded, data.config.max_length)
     orders = [output_order(each.config.id2label, data.labels) for each in teachers]
-    job = _Job(student, teachers, tokenizer, data, config, encoded, seed, runtime, work, control)
+    job = _Job(student, teachers, tokenizer, data, config, encoded, seed, runtime, work, control, shared)
     first, records = (None, "") if config.intermediate is None else job.intermediate_step()
     result = job.last_step(orders, history)
     if records:
@@ -121,6 +124,7 @@ class _Job:
     runtime: Runtime
     work: Path
     control: Control
+    shared: Path | None
 
     def intermediate_step(self) -> tuple[TrainingResult, str]:
         """Train the objectives alone; returns the result and the records of the loss curve.
@@ -154,6 +158,7 @@ class _Job:
                 self.encoded,
                 order,
                 name=f"teacher_logits_{place}" if place else "teacher_logits",
+                shared=self.shared,
                 pad_token_id=self.tokenizer.pad_token_id,
                 runtime=self.runtime,
                 work=self.work,
@@ -205,6 +210,7 @@ class _Job:
             runtime=self.runtime,
             work=work,
             control=self.control,
+            shared=self.shared,
         )
 
         def teacher_rows(rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
@@ -307,14 +313,15 @@ def _teacher_logits(
     order: list[int],
     *,
     name: str,
+    shared: Path | None,
     pad_token_id: int,
     runtime: Runtime,
     work: Path,
     control: Control,
 ) -> NDArray[np.float32]:
-    """The teacher's outputs over train in the given order; taken from the work folder on a resume."""
+    """The teacher's outputs over train in the given order; taken from the folder on a resume."""
     owner = identity(teacher, encoded.digest(), runtime.device, runtime.precision)
-    path = work / f"{name}.safetensors"
+    path = work / f"{name}.safetensors" if shared is None else shared / f"teacher_logits-{owner[:32]}.safetensors"
     kept = read_tensors(path, owner)
     if kept is None:
         # Converted weights are twice as fast as autocast, and the caller's teacher is not to change.

@@ -180,10 +180,11 @@ def keep_teacher_states(
     *,
     pad_token_id: int,
     device: str,
-    work: Path,
+    folder: Path,
+    alone: bool,
     control: Control,
 ) -> TeacherStates:
-    """Run the teacher over all rows once and keep what is wanted of it; taken from the work folder on a resume.
+    """Run the teacher over all rows once and keep what is wanted of it; taken from the folder when it is there.
 
     Args:
         teacher: in evaluation mode, on its device.
@@ -191,7 +192,8 @@ def keep_teacher_states(
         layout: what is kept.
         pad_token_id: token that fills short sequences.
         device: name of the teacher's device, part of what tells files apart.
-        work: folder for the file.
+        folder: where the file is.
+        alone: whether other such files in the folder are leftovers, to be removed.
         control: where to report progress, and whether to stop.
 
     Returns:
@@ -202,17 +204,17 @@ def keep_teacher_states(
         UserError: the disk is full.
     """
     owner = identity(teacher, encoded.digest(), device, repr(layout))
-    path = work / f"teacher_states-{owner[:32]}.bin"
+    path = folder / f"teacher_states-{owner[:32]}.bin"
     if not path.exists():
-        for outdated in work.glob("teacher_states-*"):
+        for outdated in folder.glob("teacher_states-*") if alone else ():
             outdated.unlink()
-        partial = path.with_suffix(".partial")
+        partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
             _write(partial, teacher, encoded, layout, pad_token_id=pad_token_id, control=control)
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise UserError(
-                f"the teacher's states take {layout.gigabytes(encoded.lengths):.1f} GB in {work}, and writing them "
+                f"the teacher's states take {layout.gigabytes(encoded.lengths):.1f} GB in {folder}, and writing them "
                 f"failed ({error.strerror}): lower teacher_states_gigabytes, and they are computed anew at every step"
             ) from error
         partial.replace(path)

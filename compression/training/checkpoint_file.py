@@ -100,7 +100,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
         tensors: name -> tensor.
         metadata: text stored in the file's header.
     """
-    aside = path.with_name(path.name + ".partial")
+    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")  # another process may write the same file
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, dict(metadata))
     with aside.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,8 +1,6 @@
 """The `augment` stage: more training rows for the stages that train after it."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compression.augmentation.config import CHAIN, AugmentConfig
@@ -12,6 +10,7 @@ from tasks.artifact_store import file_digest
 from tasks.model_source import model_digest
 from tasks.source_fingerprint import module_hashes
 from tasks.stages.base import External, Product, Split, Stage, StageRequest
+from tasks.stages.shared_folder import shared_folder
 from tasks.stages.training import load_data
 
 if TYPE_CHECKING:
@@ -105,14 +104,7 @@ def _folders(request: StageRequest, sources: "Sources") -> "Folders":
     converted = {"code": module_hashes(_VECTORS), "file": inputs.get("vectors")}
     return Folders(
         work=request.work / "shards",
-        candidates=_shared(request, "candidates", candidates),
-        converted=_shared(request, "vectors", converted),
+        candidates=shared_folder(request, "candidates", candidates),
+        converted=shared_folder(request, "vectors", converted),
         output=request.output,
     )
-
-
-def _shared(request: StageRequest, name: str, depends_on: Mapping[str, Any]) -> Path:
-    folder = (request.cache or request.work) / f"{name}-{keys.digest(depends_on)[:32]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    os.utime(folder)  # `bertpress clean` goes by this time
-    return folder

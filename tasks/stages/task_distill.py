@@ -1,13 +1,20 @@
 """The `task_distill` stage: training a student on the teacher's outputs."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from compression.architecture.shape import EncoderShape
 from compression.data.config import TaskConfig
 from compression.distillation.config import TaskDistillConfig
 from compression.distillation.remarks import comparison_remarks, settings_remarks
+from tasks import keys
+from tasks.source_fingerprint import module_hashes
 from tasks.stages.base import Product, Stage, StageRequest
+from tasks.stages.shared_folder import shared_folder
 from tasks.stages.training import load_data, starting_model, trained_shape, training_summary
+
+_TEACHER = "compression.distillation.teacher_states"
+_LIBRARIES = ("torch", "transformers")
 
 
 class TaskDistill(Stage):
@@ -66,6 +73,13 @@ class TaskDistill(Stage):
             work=request.work,
             control=request.control,
             history=request.output / "history.jsonl",
+            shared=_teacher_folder(request),
         )
         save_checkpoint(student, tokenizer, request.output)
         return training_summary(student, data, result)
+
+
+def _teacher_folder(request: StageRequest) -> Path:
+    """Where the teacher's outputs are kept for all students; files in it are named by teacher, rows and precision."""
+    libraries = {name: keys.library_version(name) for name in _LIBRARIES}
+    return shared_folder(request, "teacher", {"code": module_hashes(_TEACHER), "environment": libraries})

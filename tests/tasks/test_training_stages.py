@@ -156,6 +156,24 @@ def test_task_distill_in_two_steps_leaves_an_ordinary_checkpoint(tmp_path, roots
     assert content(again.output) == content(asked.output)
 
 
+def test_students_of_one_teacher_share_its_outputs(tmp_path, roots, encoder, teacher, monkeypatch):
+    cache = tmp_path / "cache"
+    layers = {"objectives": {"hidden": 1}, "intermediate": {"epochs": 2}, **FAST}
+    inputs = {"encoder": encoder, "teacher": teacher}
+    first = TaskDistillConfig(student={"layers": [0]}, **layers)
+    alone = request(tmp_path, roots, first, inputs, name="alone", work="work-alone")
+    TaskDistill().run(alone)
+    asked = request(tmp_path, roots, first, inputs, name="first", cache=cache)
+    TaskDistill().run(asked)
+    assert content(asked.output) == content(alone.output)
+    (folder,) = cache.iterdir()
+    assert {path.name.partition("-")[0] for path in folder.iterdir()} == {"teacher_states", "teacher_logits"}
+    monkeypatch.setattr("compression.distillation.teacher_states._write", lambda *args, **options: pytest.fail("again"))
+    monkeypatch.setattr("compression.distillation.task.predict", lambda *args, **options: pytest.fail("again"))
+    second = TaskDistillConfig(student={"layers": [2]}, **layers)
+    TaskDistill().run(request(tmp_path, roots, second, inputs, name="second", work="work-second", cache=cache))
+
+
 def test_task_distill_averages_the_teachers_of_several_seeds(tmp_path, roots, encoder, teacher):
     other = tiny_classifier(seed=4)
     other.config.id2label, other.config.label2id = {0: "bad", 1: "good"}, {"bad": 0, "good": 1}

@@ -21,7 +21,7 @@ ROWS = tiny_rows(30)
 def keep(folder, teacher=None, control=None, dtype=torch.float32):
     frozen = frozen_teacher(teacher or tiny_classifier(), dtype, "cpu")
     layout = StatesLayout.of(WANTED, shape_of_model(frozen), dtype)
-    options = {"pad_token_id": 0, "device": "cpu", "work": folder, "control": control or Control()}
+    options = {"pad_token_id": 0, "device": "cpu", "folder": folder, "alone": True, "control": control or Control()}
     return frozen, layout, keep_teacher_states(frozen, ROWS, layout, **options)
 
 

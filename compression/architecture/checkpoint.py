@@ -3,7 +3,7 @@
 import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from compression.architecture import registration  # noqa: F401  # the encoder of any shape
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 
 _WEIGHTS, _SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+_SPAN_ARCHITECTURE = "ForQuestionAnswering"
 _LAYER_KEY = re.compile(r"(^|\.)(layer|attention|feed_forward)\.\d+\.")
 # Written by transformers about where a tokenizer was read from; not a property of the tokenizer.
 _PROVENANCE = ("is_local", "local_files_only", "name_or_path")
@@ -102,15 +108,81 @@ def load_classifier(
     Raises:
         CheckpointError: the folder is missing, truncated, foreign, pickle-only, or lacks encoder weights.
     """
+    fields = None if labels is None else label_fields(labels, problem)
+    return _load(AutoModelForSequenceClassification, "sequence classifier", folder, fields, seed)
+
+
+def load_question_answering(folder: Path, *, fresh_head: bool = False, seed: int = 0) -> "PreTrainedModel":
+    """Load a model that scores starts and ends of spans in fp32, giving an encoder a fresh head when it has none.
+
+    Args:
+        folder: model folder with safetensors weights.
+        fresh_head: whether a folder without such a head may be given one.
+        seed: seed of a fresh head.
+
+    Returns:
+        The model in evaluation mode; encoder weights come from the folder or not at all.
+
+    Raises:
+        CheckpointError: the folder is missing, truncated, foreign, pickle-only, or lacks weights.
+    """
+    fields = label_fields((), "span") if fresh_head else None
+    return _load(AutoModelForQuestionAnswering, "question-answering model", folder, fields, seed)
+
+
+def load_task_model(
+    folder: Path, *, labels: tuple[str, ...] | None = None, problem: Problem | None = None, seed: int = 0
+) -> "PreTrainedModel":
+    """Load a model with a head for a task: a classifier, a regressor or a span model.
+
+    Args:
+        folder: model folder with safetensors weights.
+        labels: see `load_classifier`; used with `problem`.
+        problem: what the head predicts; an encoder without such a head is given a fresh one. None takes the folder's
+            own head as it is.
+        seed: seed of a fresh head.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        CheckpointError: as `load_classifier`.
+    """
+    if problem is None:
+        own = task_auto_class(getattr(load_encoder_config(folder), "architectures", None))
+        return load_question_answering(folder) if own is AutoModelForQuestionAnswering else load_classifier(folder)
+    if problem == "span":
+        return load_question_answering(folder, fresh_head=True, seed=seed)
+    return load_classifier(folder, labels=labels or (), problem=problem, seed=seed)
+
+
+def task_auto_class(architectures: Sequence[str] | None) -> Any:
+    """The Auto class of transformers that loads a model with its head for a task.
+
+    Args:
+        architectures: what the model's `config.json` names.
+
+    Returns:
+        `AutoModelForQuestionAnswering` for a span model, else `AutoModelForSequenceClassification`.
+
+    Example:
+        >>> task_auto_class(["BertForQuestionAnswering"]).__name__
+        'AutoModelForQuestionAnswering'
+    """
+    spans = any(name.endswith(_SPAN_ARCHITECTURE) for name in architectures or ())
+    return AutoModelForQuestionAnswering if spans else AutoModelForSequenceClassification
+
+
+def _load(auto_class: Any, kind: str, folder: Path, fields: dict[str, Any] | None, seed: int) -> "PreTrainedModel":
+    """Load a model with a head; `fields` of the configuration describe a head that may be fresh."""
     config = load_encoder_config(folder)
     check_weights(folder)
-    if labels is not None:
-        for name, value in label_fields(labels, problem).items():
-            setattr(config, name, value)
+    for name, value in (fields or {}).items():
+        setattr(config, name, value)
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+            model, report = auto_class.from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
@@ -121,8 +193,8 @@ def load_classifier(
                 output_loading_info=True,
             )
     except Exception as error:
-        raise CheckpointError(f"{folder} cannot be loaded as a sequence classifier: {error}") from error
-    check_report(folder, model, report, fresh_head_allowed=labels is not None)
+        raise CheckpointError(f"{folder} cannot be loaded as a {kind}: {error}") from error
+    check_report(folder, model, report, fresh_head_allowed=fields is not None)
     return model.eval()
 
 

@@ -5,16 +5,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compression.errors import CheckpointError
+from compression.problems import Problem
 
+_OWN_NAMES: dict[Problem, tuple[str, ...]] = {"regression": ("score",), "span": ("start", "end")}
+# As transformers spells them; its span models have none.
+_PROBLEM_TYPES: dict[Problem, str | None] = {
+    "classification": "single_label_classification",
+    "regression": "regression",
+    "multi_label": "multi_label_classification",
+    "span": None,
+}
 _NAMELESS = re.compile(r"(LABEL_)?\d+", re.IGNORECASE)
 
 
-def label_fields(labels: Sequence[str], problem: str) -> dict[str, Any]:
+def label_fields(labels: Sequence[str], problem: Problem) -> dict[str, Any]:
     """Fields of a transformers configuration that describe a head.
 
     Args:
-        labels: label names in order of class index; ignored for regression.
-        problem: `classification` or `regression`.
+        labels: label names in order of class index; ignored for regression and spans.
+        problem: what the head predicts.
 
     Returns:
         Values of `id2label`, `label2id` and `problem_type`.
@@ -25,11 +34,11 @@ def label_fields(labels: Sequence[str], problem: str) -> dict[str, Any]:
         >>> label_fields((), "regression")["problem_type"]
         'regression'
     """
-    names = ("score",) if problem == "regression" else tuple(labels)
+    names = _OWN_NAMES.get(problem, tuple(labels))
     return {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
-        "problem_type": "regression" if problem == "regression" else "single_label_classification",
+        "problem_type": _PROBLEM_TYPES[problem],
     }
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, BertConfig
+from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, BertConfig
 
-from compression.architecture.checkpoint import load_classifier, load_encoder_config
+from compression.architecture.checkpoint import load_encoder_config, load_task_model
 from compression.architecture.config import StudentConfig
 from compression.architecture.conversion import config_of, shape_of_model, to_bertpress
 from compression.architecture.editing import base_of, rebuilt
@@ -47,7 +47,7 @@ def build_student(
     Args:
         config: preset or layers.
         encoder_folder: pretrained encoder.
-        labels: label names in order of class index; empty for regression.
+        labels: label names in order of class index; empty for regression and spans.
         problem: what the head predicts.
         seed: seed of whatever is initialised at random.
 
@@ -62,8 +62,9 @@ def build_student(
         made = preset_config(config.preset, encoder_folder, **label_fields(labels, problem))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return AutoModelForSequenceClassification.from_config(made).eval()
-    source = load_classifier(encoder_folder, labels=labels, problem=problem, seed=seed)
+            auto = AutoModelForQuestionAnswering if problem == "span" else AutoModelForSequenceClassification
+            return auto.from_config(made).eval()
+    source = load_task_model(encoder_folder, labels=labels, problem=problem, seed=seed)
     return take_layers(source, config, seed=seed)
 
 

@@ -48,7 +48,8 @@ def span_answers(
         elif _first_wrong(answers, contexts[row]) is not None:
             misplaced.append(row)
         else:
-            spans[row] = answers[0][1], answers[0][1] + len(answers[0][0])
+            text, start = answers[0]
+            spans[row] = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
     problems = []
     if foreign:
         problems.append(

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from compression.control import Control
+from compression.data.config import Truncation
 
 if TYPE_CHECKING:
     import pandas
@@ -28,7 +29,8 @@ class Encoded:
         input_ids: for each row, its (length,) int32 word pieces with the special tokens.
         token_type_ids: for each row, its (length,) int32 segment numbers; None when they are all 0 or the tokeniser
             makes none, both of which models take by default.
-        labels: (rows,) int64 class indices or float32 targets, when the frame had labels.
+        labels: (rows,) int64 class indices or float32 targets; (rows, labels) float32 0 or 1 of several labels;
+            (rows, 2) int64 first and last word piece of spans. None when the frame had none.
         lengths: (rows,) int64 numbers of word pieces.
     """
 
@@ -53,16 +55,23 @@ class Encoded:
 
 
 def encode(
-    frame: "pandas.DataFrame", tokenizer: "PreTrainedTokenizerBase", max_length: int, *, control: Control | None = None
+    frame: "pandas.DataFrame",
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int,
+    *,
+    truncation: Truncation = "head",
+    control: Control | None = None,
 ) -> Encoded:
     """Tokenise a frame.
 
-    A row that is too long is cut at its end; of a pair, word pieces go from the end of the longer text first.
+    A row that is too long is cut at its end; of a pair, word pieces go from the end of the longer text first. A single
+    text may keep its tail instead, or both ends (Sun et al. 2019, arXiv:1905.05583, section 5.3.1).
 
     Args:
         frame: rows with `text`, and perhaps `text_pair` and `label`.
         tokenizer: a Hugging Face tokeniser.
         max_length: longest row in word pieces, special tokens included.
+        truncation: what is kept of a row that is too long; other than its head for single texts alone.
         control: where to look for a stop request.
 
     Returns:
@@ -81,23 +90,69 @@ def encode(
         batch = tokenizer(
             texts[part],
             None if pairs is None else pairs[part],
-            truncation=True,
-            max_length=max_length,
+            truncation=truncation == "head",
+            max_length=max_length if truncation == "head" else None,
             padding=False,
             return_attention_mask=False,
+            return_special_tokens_mask=truncation != "head",
+            verbose=False,  # transformers would warn of long texts, which are cut below
         )
+        if truncation != "head":
+            kept = [kept_pieces(np.asarray(mask), max_length, truncation) for mask in batch["special_tokens_mask"]]
+            for name in ("input_ids", "token_type_ids"):
+                if name in batch:
+                    batch[name] = [np.asarray(row)[places] for row, places in zip(batch[name], kept, strict=True)]
         input_ids += [np.asarray(row, np.int32) for row in batch["input_ids"]]
         token_types += [np.asarray(row, np.int32) for row in batch.get("token_type_ids", ())]
     return Encoded(
         input_ids=input_ids,
         token_type_ids=token_types if any(row.any() for row in token_types) else None,
-        labels=_labels(frame) if "label" in frame.columns else None,
+        labels=labels_of(frame) if "label" in frame.columns else None,
         lengths=np.fromiter(map(len, input_ids), np.int64, len(input_ids)),
     )
 
 
-def _labels(frame: "pandas.DataFrame") -> NDArray[Any]:
+def kept_pieces(special: NDArray[np.int64], max_length: int, truncation: Truncation) -> NDArray[np.intp]:
+    """Positions of a single text that are kept when it is too long.
+
+    Special tokens at both ends are kept. Of the rest, `head+tail` keeps 128/510 at the start, as Sun et al. 2019 do of
+    510, and what is left at the end.
+
+    Args:
+        special: (length,) 1 on special tokens, 0 on word pieces of the text.
+        max_length: longest row, special tokens included.
+        truncation: what to keep.
+
+    Returns:
+        (min(length, max_length),) ascending positions.
+
+    Example:
+        >>> special = np.array([1, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+        >>> kept_pieces(special, 6, "tail").tolist(), kept_pieces(special, 6, "head+tail").tolist()
+        ([0, 5, 6, 7, 8, 9], [0, 1, 6, 7, 8, 9])
+    """
+    places = np.arange(len(special))
+    if len(special) <= max_length:
+        return places
+    text = np.flatnonzero(special == 0)
+    room = max_length - (len(special) - len(text))
+    head = {"head": room, "tail": 0, "head+tail": room * 128 // 510}[truncation]
+    cut = text[head : len(text) - (room - head)]
+    return np.delete(places, cut)
+
+
+def labels_of(frame: "pandas.DataFrame") -> NDArray[Any]:
+    """Labels of a frame of rows that are classified or given a number.
+
+    Args:
+        frame: rows with `label`.
+
+    Returns:
+        (rows,) int64 class indices or float32 targets; (rows, labels) float32 of several labels.
+    """
     labels = frame["label"].to_numpy()
+    if labels.dtype == object:
+        return np.array(labels.tolist(), np.float32)
     return labels.astype(np.int64 if np.issubdtype(labels.dtype, np.integer) else np.float32)
 
 
@@ -111,7 +166,7 @@ def collate(encoded: Encoded, rows: NDArray[np.int64], pad_token_id: int) -> dic
 
     Returns:
         `input_ids`, `attention_mask` (1 on real word pieces) and, when there are any, `token_type_ids`, all
-        (batch, longest) int64; and `labels` (batch,), when there are any.
+        (batch, longest) int64; and `labels`, (batch,) or (batch, ...), when there are any.
 
     Example:
         >>> two = [np.array([2, 7, 3], np.int32), np.array([2, 3], np.int32)]

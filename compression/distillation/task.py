@@ -99,7 +99,7 @@ def apply(
     """
     config = config.for_task(data.config.glue)
     teachers = list(teacher) if isinstance(teacher, Sequence) else [teacher]
-    encoded = encode_for(teachers[0], data.train, tokenizer, data.config.max_length, control)
+    encoded = encode_for(teachers[0], data.train, tokenizer, data.config, control)
     check_fits(student, encoded, data.config.max_length)
     orders = [output_order(each.config.id2label, data.labels) for each in teachers]
     job = _Job(student, teachers, tokenizer, data, config, encoded, seed, runtime, work, control, shared)

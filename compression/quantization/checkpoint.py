@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForSequenceClassification
 
-from compression.architecture.checkpoint import check_weights, quiet_transformers
+from compression.architecture.checkpoint import check_weights, quiet_transformers, task_auto_class
 from compression.errors import CheckpointError
 from compression.quantization.int8_dynamic import METHOD
 from compression.quantization.int8_modules import Int8Embedding, Int8Linear
@@ -44,11 +43,11 @@ def load_quantized(folder: Path) -> "PreTrainedModel":
     Raises:
         CheckpointError: the folder is missing, damaged, not quantized, or quantized by something else.
     """
-    _check_declared(folder)
+    declared = _checked_declaration(folder)
     check_weights(folder)
     try:
         with quiet_transformers():
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+            model, report = task_auto_class(declared.get("architectures")).from_pretrained(
                 folder,
                 use_safetensors=True,
                 local_files_only=True,
@@ -57,12 +56,13 @@ def load_quantized(folder: Path) -> "PreTrainedModel":
                 output_loading_info=True,
             )
     except Exception as error:  # transformers raises whatever its model classes raise
-        raise CheckpointError(f"{folder} cannot be loaded as a quantized classifier: {error}") from error
+        raise CheckpointError(f"{folder} cannot be loaded as a quantized model: {error}") from error
     _check_loaded(folder, model, report)
     return model.eval()
 
 
-def _check_declared(folder: Path) -> None:
+def _checked_declaration(folder: Path) -> dict[str, Any]:
+    """The folder's `config.json`, which says that the model is quantized by us."""
     path = folder / "config.json"
     try:
         declared = json.loads(path.read_text(encoding="utf-8"))
@@ -70,11 +70,13 @@ def _check_declared(folder: Path) -> None:
         raise CheckpointError(f"{folder} is not a model folder: it has no config.json") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
-    quantization = declared.get("quantization_config") if isinstance(declared, dict) else None
+    declared = declared if isinstance(declared, dict) else {}
+    quantization = declared.get("quantization_config")
     method = quantization.get("quant_method") if isinstance(quantization, dict) else None
     if method != METHOD:
         given = "is not quantized" if method is None else f"is quantized by {method!r}"
         raise CheckpointError(f"{folder} {given}; allowed: {METHOD!r}, as the quantize stage writes it")
+    return declared
 
 
 def _check_loaded(folder: Path, model: "PreTrainedModel", report: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from compression.runtime import Runtime
 from compression.training.finetune_config import FinetuneConfig
 from compression.training.gold import gold_loss
 from compression.training.loop import TrainingResult
-from compression.training.predict import encode_for, model_inputs
+from compression.training.predict import encode_for, task_logits
 from compression.training.task import train_on_task
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ def apply(
     control: Control,
     history: Path,
 ) -> TrainingResult:
-    """Fine-tune a classifier in place (Devlin et al. 2018, arXiv:1810.04805, section 4).
+    """Fine-tune a model in place (Devlin et al. 2018, arXiv:1810.04805, section 4).
 
     Args:
-        model: classifier with a head for the task.
+        model: model with a head for the task.
         tokenizer: its tokenizer.
         data: the task.
         config: optimiser, schedule, batches and stopping.
@@ -54,7 +54,7 @@ def apply(
     return train_on_task(
         model,
         _loss,
-        encode_for(model, data.train, tokenizer, data.config.max_length, control),
+        encode_for(model, data.train, tokenizer, data.config, control),
         tokenizer=tokenizer,
         data=data,
         config=config,
@@ -68,4 +68,4 @@ def apply(
 
 
 def _loss(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-    return gold_loss(model(**model_inputs(model, batch)).logits, batch["labels"]), {}
+    return gold_loss(task_logits(model, batch), batch["labels"], batch["attention_mask"]), {}

@@ -9,8 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from compression.control import Control
+from compression.data.config import TaskConfig, problem_of
 from compression.data.encoding import Encoded, collate, encode
+from compression.data.span_encoding import SpanFeatures, encode_spans
 from compression.errors import CheckpointError
+from compression.training.span_logits import SpanLogits
 
 if TYPE_CHECKING:
     import pandas
@@ -24,27 +27,57 @@ def encode_for(
     model: "PreTrainedModel",
     frame: "pandas.DataFrame",
     tokenizer: "PreTrainedTokenizerBase",
-    max_length: int,
+    task: TaskConfig,
     control: Control,
 ) -> Encoded:
-    """Tokenise rows and check that a model can take them.
+    """Tokenise a task's rows as the task says, and check that a model can take them.
 
     Args:
         model: model that will see the rows.
-        frame: rows of a task.
+        frame: rows of the task.
         tokenizer: the model's tokenizer.
-        max_length: longest input in word pieces.
+        task: what is predicted, and how inputs that are too long are cut.
         control: whether to stop.
 
     Returns:
-        The encoded rows.
+        The encoded rows; of spans the encoded windows, of which a row may have several.
 
     Raises:
         CheckpointError: rows are longer than the model has positions, or word pieces lie outside its vocabulary.
     """
-    encoded = encode(frame, tokenizer, max_length, control=control)
-    check_fits(model, encoded, max_length)
+    if problem_of(task) == "span":
+        return encode_spans_for(model, frame, tokenizer, task, control).encoded
+    encoded = encode(frame, tokenizer, task.max_length, truncation=task.truncation, control=control)
+    check_fits(model, encoded, task.max_length)
     return encoded
+
+
+def encode_spans_for(
+    model: "PreTrainedModel",
+    frame: "pandas.DataFrame",
+    tokenizer: "PreTrainedTokenizerBase",
+    task: TaskConfig,
+    control: Control,
+) -> SpanFeatures:
+    """Tokenise questions and contexts, and check that a model can take the windows.
+
+    Args:
+        model: model that will see them.
+        frame: rows of the task.
+        tokenizer: the model's tokenizer.
+        task: a task that predicts spans.
+        control: whether to stop.
+
+    Returns:
+        The windows.
+
+    Raises:
+        CheckpointError: as `encode_for`.
+        UserError: the tokenizer cannot tell where word pieces stand in a text.
+    """
+    features = encode_spans(frame, tokenizer, task.max_length, task.span, control=control)
+    check_fits(model, features.encoded, task.max_length)
+    return features
 
 
 def check_fits(model: "PreTrainedModel", encoded: Encoded, max_length: int) -> None:
@@ -110,6 +143,23 @@ def model_inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.
     }
 
 
+def task_logits(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Outputs of a model with a head for a task.
+
+    Args:
+        model: classifier, regressor or span model, also when wrapped for training.
+        batch: tensors by name; what the model does not take is left out.
+
+    Returns:
+        [b, k]; of a span model [b, l, 2], start and end logits.
+    """
+    output = model(**model_inputs(model, batch))
+    if "start_logits" in output:  # transformers' own question-answering models keep the two apart
+        return torch.stack([output["start_logits"], output["end_logits"]], dim=-1)
+    logits: torch.Tensor = output["logits"]
+    return logits
+
+
 def predict(
     model: "PreTrainedModel",
     encoded: Encoded,
@@ -133,18 +183,56 @@ def predict(
     Raises:
         Interrupted: a stop was asked for.
     """
+    logits: NDArray[np.float32] | None = None
+    for rows, part in _outputs(model, encoded, pad_token_id, control, description):
+        if logits is None:
+            logits = np.empty((len(encoded.lengths), part.shape[1]), np.float32)
+        logits[rows] = part
+    return logits if logits is not None else np.empty((0, model.config.num_labels), np.float32)
+
+
+def predict_spans(
+    model: "PreTrainedModel",
+    encoded: Encoded,
+    *,
+    pad_token_id: int,
+    control: Control,
+    description: str | None = None,
+) -> SpanLogits:
+    """Start and end logits of every word piece of every window, computed as `predict` does.
+
+    Args:
+        model: span model; left in evaluation mode, on the device where it is.
+        encoded: windows.
+        pad_token_id: token that fills short windows.
+        control: where to report progress, and whether to stop.
+        description: name of the phase in progress displays; None reports nothing.
+
+    Returns:
+        The logits of real word pieces.
+
+    Raises:
+        Interrupted: a stop was asked for.
+    """
+    logits = SpanLogits.empty(encoded.lengths)
+    for rows, part in _outputs(model, encoded, pad_token_id, control, description):
+        for window, own in zip(rows.tolist(), part, strict=True):
+            logits.window(window)[:] = own[: encoded.lengths[window]]
+    return logits
+
+
+def _outputs(
+    model: "PreTrainedModel", encoded: Encoded, pad_token_id: int, control: Control, description: str | None
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Positions of a batch's rows and the model's outputs for them, batch by batch."""
     progress = control.progress if description else Control().progress
     progress.start(description or "", len(encoded.lengths), unit="row")
-    logits: NDArray[np.float32] | None = None
-    with torch.inference_mode():
-        for rows, batch in batches_for(model, encoded, pad_token_id=pad_token_id, control=control):
-            part = model(**batch).logits.float().cpu().numpy()
-            if logits is None:
-                logits = np.empty((len(encoded.lengths), part.shape[1]), np.float32)
-            logits[rows] = part
-            progress.advance(len(rows), tokens=int(encoded.lengths[rows].sum()))
+    for rows, batch in batches_for(model, encoded, pad_token_id=pad_token_id, control=control):
+        with torch.inference_mode():
+            part = task_logits(model, batch).float().cpu().numpy()
+        yield rows, part
+        progress.advance(len(rows), tokens=int(encoded.lengths[rows].sum()))
     progress.finish()
-    return logits if logits is not None else np.empty((0, model.config.num_labels), np.float32)
 
 
 def batches_for(

@@ -12,12 +12,13 @@ from compression.control import Control
 from compression.data.encoding import Encoded
 from compression.data.load import TaskData
 from compression.evaluation.metrics import compute
+from compression.evaluation.span_evaluation import answer_questions
 from compression.runtime import Runtime
 from compression.training.batches import EncodedRows
 from compression.training.config import TrainingConfig
 from compression.training.loop import LossFunction, TrainingResult, train
 from compression.training.precision import dropout_probability, training_attention
-from compression.training.predict import encode_for, predict
+from compression.training.predict import encode_for, encode_spans_for, predict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,10 +41,10 @@ def train_on_task(
     around: nn.Module | None = None,
     description: str,
 ) -> TrainingResult:
-    """Train a classifier in place, by default keeping the weights that do best on the selection split.
+    """Train a model in place, by default keeping the weights that do best on the selection split.
 
     Args:
-        model: classifier to train.
+        model: model to train, with a head for the task.
         loss_function: (model, batch) -> (loss, its named parts).
         encoded: the task's training rows.
         tokenizer: the model's tokenizer.
@@ -89,8 +90,17 @@ def _selection_score(
     """Model -> the task's first metric on the selection split; None when nothing is to be measured."""
     if config.evaluations_per_epoch == 0 or data.selection.empty:
         return None
-    encoded = encode_for(model, data.selection, tokenizer, data.config.max_length, control)
-    gold, metric = np.asarray(encoded.labels), data.metrics[0]
+    frame, metric = data.selection, data.metrics[0]
+    if data.problem == "span":
+        features = encode_spans_for(model, frame, tokenizer, data.config, control)
+
+        def span_score(trained: Any) -> float:
+            answered = answer_questions(trained, tokenizer, frame, data.config, features=features, control=control)
+            return answered.metrics(answered.threshold())[metric]
+
+        return span_score
+    encoded = encode_for(model, frame, tokenizer, data.config, control)
+    gold = np.asarray(encoded.labels)
 
     def score(trained: Any) -> float:
         logits = predict(trained, encoded, pad_token_id=tokenizer.pad_token_id, control=control)

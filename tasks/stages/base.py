@@ -76,7 +76,8 @@ class Stage(ABC):
         kind: name in study files.
         version: raise it when the meaning of a configuration changes without its code.
         config_model: the configuration.
-        accepts: products that may come directly before it in a chain.
+        accepts: products that may come directly before it in a chain. A `classifier` is an encoder with a head for a
+            task, whatever the head predicts: classes, numbers or spans.
         produces: what it leaves behind; `same` for a stage that edits the shape of whatever comes in. `data` is no
             model: the model before the stage flows past it, and later stages of the chain take its rows.
         takes_rows: whether it takes the rows of a `data` stage before it, in place of the task's training rows.

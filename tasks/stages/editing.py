@@ -31,7 +31,7 @@ def train_rows(request: StageRequest, model: "BertpressPreTrainedModel", folder:
     from compression.training.predict import encode_for
 
     data = load_data(request)
-    return encode_for(model, data.train, load_tokenizer(folder), data.config.max_length, request.control)
+    return encode_for(model, data.train, load_tokenizer(folder), data.config, request.control)
 
 
 def save_edited(

@@ -37,6 +37,8 @@ class Evaluate(Stage):
         )
         result.predictions.to_parquet(request.output / "predictions.parquet", index=False)
         size = {name: result.efficiency[name] for name in ("parameters", "bytes")}
-        measured = {"metrics": result.metrics, "examples": result.examples}
+        measured: dict[str, Any] = {"metrics": result.metrics, "examples": result.examples}
+        if result.no_answer_threshold is not None:
+            measured["no_answer_threshold"] = result.no_answer_threshold
         (request.output / "metrics.json").write_text(json.dumps(measured | size, indent=2) + "\n", encoding="utf-8")
         return measured | {"efficiency": result.efficiency, "environment": result.environment}

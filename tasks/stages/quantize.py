@@ -1,4 +1,4 @@
-"""The `quantize` stage: a classifier's weights in a smaller number format."""
+"""The `quantize` stage: a task model's weights in a smaller number format."""
 
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ class Quantize(Stage):
         """Quantize and save the model; see `Stage.run`."""
         from compression.architecture.checkpoint import (
             count_parameters,
-            load_classifier,
+            load_task_model,
             load_tokenizer,
             save_checkpoint,
         )
@@ -26,7 +26,7 @@ class Quantize(Stage):
         from compression.quantization import int8_dynamic
 
         source = request.inputs["model"]
-        model = int8_dynamic.apply(load_classifier(source), request.config)
+        model = int8_dynamic.apply(load_task_model(source), request.config)
         save_checkpoint(model, load_tokenizer(source), request.output)
         return {
             "parameters": count_parameters(model),

@@ -74,12 +74,12 @@ def starting_model(
     Raises:
         UserError: there is a student to build and a model before it in the chain as well, or neither.
     """
-    from compression.architecture.checkpoint import load_classifier
+    from compression.architecture.checkpoint import load_task_model
     from compression.architecture.student import build_student
 
     folder = starting_folder(request, student)
     if student is None:
-        return load_classifier(folder, labels=data.labels, problem=data.problem, seed=request.seed), folder
+        return load_task_model(folder, labels=data.labels, problem=data.problem, seed=request.seed), folder
     return build_student(student, folder, labels=data.labels, problem=data.problem, seed=request.seed), folder
 
 

@@ -32,7 +32,7 @@ def run(folder, data, control=None, labels=2, **changes):
 
 
 def score(model, data, rows):
-    encoded = encode_for(model, rows, tiny_tokenizer(), 24, Control())
+    encoded = encode_for(model, rows, tiny_tokenizer(), data.config, Control())
     logits = predict(model, encoded, pad_token_id=0, control=Control())
     return compute([data.metrics[0]], encoded.labels, logits, data.problem)[data.metrics[0]]
 

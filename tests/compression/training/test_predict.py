@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import frame, tiny_classifier, tiny_rows, tiny_tokenizer
+from tiny_models import frame, tiny_classifier, tiny_rows, tiny_task, tiny_tokenizer
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, RobertaConfig
 
 from compression.control import Control
@@ -34,8 +34,10 @@ def test_stops_between_batches():
 def test_rows_longer_than_the_model_has_positions_are_refused_before_training():
     model = tiny_classifier(max_position_embeddings=8)
     with pytest.raises(CheckpointError, match=r"only 8 positions.*max_length \(now 24\) to at most 8"):
-        encode_for(model, frame(20, 0), tiny_tokenizer(), 24, Control())
-    assert max(encode_for(model, frame(20, 0), tiny_tokenizer(), 8, Control()).lengths) == 8
+        encode_for(model, frame(20, 0), tiny_tokenizer(), tiny_task().config, Control())
+    assert (
+        max(encode_for(model, frame(20, 0), tiny_tokenizer(), tiny_task(max_length=8).config, Control()).lengths) == 8
+    )
 
 
 def test_roberta_has_fewer_positions_than_its_table():
@@ -49,7 +51,7 @@ def test_roberta_has_fewer_positions_than_its_table():
 
 def test_another_models_tokenizer_is_refused():
     with pytest.raises(CheckpointError, match="the model's vocabulary has 9"):
-        encode_for(tiny_classifier(vocab_size=9), frame(20, 0), tiny_tokenizer(), 24, Control())
+        encode_for(tiny_classifier(vocab_size=9), frame(20, 0), tiny_tokenizer(), tiny_task().config, Control())
 
 
 def test_each_model_gets_the_inputs_that_it_knows():

@@ -37,7 +37,7 @@ class Judge:
         self._tokenizer = load_tokenizer(folder)
         self._order = output_order(self._model.config.id2label, data.labels)
         self._regression = data.problem == "regression"
-        self._longest = data.config.max_length
+        self._task = data.config
         self._control = control
 
     def outputs(self, frame: "pandas.DataFrame") -> NDArray[np.float64]:
@@ -49,7 +49,7 @@ class Judge:
         Returns:
             (rows, classes) probabilities, or (rows, 1) predicted values of a regression task.
         """
-        encoded = encode_for(self._model, frame, self._tokenizer, self._longest, self._control)
+        encoded = encode_for(self._model, frame, self._tokenizer, self._task, self._control)
         logits = predict(self._model, encoded, pad_token_id=self._tokenizer.pad_token_id, control=self._control)
         ordered = logits[:, self._order].astype(np.float64)
         return ordered if self._regression else np.asarray(softmax(ordered, axis=1))

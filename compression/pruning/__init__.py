@@ -1,0 +1,1 @@
+"""Pruning: heads, neurons, layers, single weights and word pieces that contribute least are removed."""

@@ -1,0 +1,114 @@
+"""Gates on the outputs of heads and neurons, and the loss's gradient by them, example by example."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from compression.architecture.conversion import shape_of_model
+from compression.architecture.editing import base_of
+from compression.control import Control
+from compression.data.encoding import Encoded
+from compression.pruning.units import units_of
+from compression.training.gold import gold_loss
+from compression.training.predict import batches_for
+
+if TYPE_CHECKING:
+    from compression.architecture.encoder.modeling_bertpress import BertpressPreTrainedModel
+
+
+@contextmanager
+def gated(model: "BertpressPreTrainedModel", gates: Mapping[str, Tensor]) -> Iterator[None]:
+    """Multiply the outputs of heads and neurons by gates, without changing the model.
+
+    A head's output is what enters its part of the block's output map, a neuron's its activation; so a gate of 0 removes
+    it. The gates of a shared block act in every layer that uses it.
+
+    Args:
+        model: encoder with or without a head.
+        gates: block, as `attention.0` -> (batch, units) or (1, units).
+
+    Example:
+        >>> from compression.architecture.encoder.configuration_bertpress import BertpressConfig
+        >>> from compression.architecture.encoder.modeling_bertpress import BertpressModel
+        >>> config = BertpressConfig.regular(layers=1, hidden_size=8, heads=2, intermediate_size=4, vocab_size=9)
+        >>> model, pieces = BertpressModel(config).eval(), torch.tensor([[1, 2]])
+        >>> with gated(model, {"attention.0": torch.ones(1, 2)}):
+        ...     same = model(pieces).last_hidden_state
+        >>> torch.equal(same, model(pieces).last_hidden_state)
+        True
+    """
+    base = base_of(model)
+    handles = [
+        base.get_submodule(f"{block}.output").register_forward_pre_hook(_by(gate)) for block, gate in gates.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _by(gate: Tensor) -> Any:
+    def multiplied(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        (hidden,) = inputs
+        by_unit = hidden.view(*hidden.shape[:2], gate.shape[1], -1)  # (batch, length, units, head_size or 1)
+        return ((by_unit * gate[:, None, :, None]).view_as(hidden),)
+
+    return multiplied
+
+
+def gate_gradients(
+    model: "BertpressPreTrainedModel",
+    encoded: Encoded,
+    kinds: Sequence[str],
+    *,
+    order: Sequence[int],
+    chosen: NDArray[np.int64],
+    pad_token_id: int,
+    control: Control,
+) -> dict[str, NDArray[np.float32]]:
+    """Gradient of each example's own loss by the gate of each head or neuron, at gates of 1 (Michel et al. 2019).
+
+    Every example has gates of its own, so one backward pass of the summed loss gives all gradients of a batch apart.
+    The model is in evaluation mode; its weights get no gradient.
+
+    Args:
+        model: classifier.
+        encoded: rows with labels.
+        kinds: `attention`, `feed_forward` or both.
+        order: output of the model for each of the task's classes.
+        chosen: positions of the rows to take.
+        pad_token_id: token that fills short sequences.
+        control: where to report progress, and whether to stop.
+
+    Returns:
+        Block -> (chosen rows, units) gradients, in the order of `chosen`.
+
+    Raises:
+        Interrupted: a stop was asked for.
+    """
+    shape = shape_of_model(model)
+    sizes = {block: size for kind in kinds for block, size in units_of(shape, kind).items()}
+    gradients = {block: np.empty((len(chosen), size), np.float32) for block, size in sizes.items()}
+    place = np.empty(len(encoded), np.int64)
+    place[chosen] = np.arange(len(chosen))
+    device = next(model.parameters()).device
+    columns = torch.tensor(order, device=device)
+    control.progress.start("importance", len(chosen), unit="row")
+    for rows, batch in batches_for(model, encoded, pad_token_id=pad_token_id, control=control, chosen=chosen):
+        gates = {block: torch.ones(len(rows), size, device=device, requires_grad=True) for block, size in sizes.items()}
+        with torch.enable_grad(), gated(model, gates):
+            logits = model(**batch).logits[:, columns]
+            labels = torch.from_numpy(np.asarray(encoded.labels)[rows]).to(device)
+            loss = gold_loss(logits, labels) * len(rows)
+            found = torch.autograd.grad(loss, list(gates.values()))
+        for block, gradient in zip(gates, found, strict=True):
+            gradients[block][place[rows]] = gradient.cpu().numpy()
+        control.progress.advance(len(rows), tokens=int(encoded.lengths[rows].sum()))
+    control.progress.finish()
+    return gradients

@@ -164,7 +164,7 @@ def take_layers(source: "PreTrainedModel", config: StudentConfig, *, seed: int) 
         source = _without_token_types(to_bertpress(source))
     layers = config.chosen_layers(source.config.num_hidden_layers)
     if isinstance(source, BertpressPreTrainedModel):
-        shape, weights = _chosen_blocks(source, layers)
+        shape, weights = chosen_blocks(source, layers)
         student_config = config_of(shape, source.config)
     else:
         weights = _chosen_layers(source, layers)
@@ -224,10 +224,18 @@ def _chosen_layers(source: "PreTrainedModel", layers: tuple[int, ...]) -> dict[s
     return chosen
 
 
-def _chosen_blocks(
+def chosen_blocks(
     source: BertpressPreTrainedModel, layers: tuple[int, ...]
 ) -> tuple[EncoderShape, dict[str, torch.Tensor]]:
-    """Shape and weights of the chosen layers of one of our encoders; layers that share a block go on sharing it."""
+    """Shape and weights of some layers of one of our encoders, and all weights outside the layers.
+
+    Args:
+        source: the encoder, with any head or none.
+        layers: the layers, counted from 0, in their new order; those that share a block go on sharing it.
+
+    Returns:
+        The shape, and its weights by name; the tensors themselves, not copies.
+    """
     shape = shape_of_model(source)
     old = {
         kind: renumbered([getattr(shape, f"{kind}_blocks")[layer] for layer in layers])[1]

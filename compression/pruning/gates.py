@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from compression.architecture.conversion import shape_of_model
 from compression.architecture.editing import base_of
-from compression.control import Control
-from compression.data.encoding import Encoded
+from compression.pruning.evidence import Evidence
 from compression.pruning.units import units_of
 from compression.training.gold import gold_loss
 from compression.training.predict import batches_for
@@ -63,14 +62,7 @@ def _by(gate: Tensor) -> Any:
 
 
 def gate_gradients(
-    model: "BertpressPreTrainedModel",
-    encoded: Encoded,
-    kinds: Sequence[str],
-    *,
-    order: Sequence[int],
-    chosen: NDArray[np.int64],
-    pad_token_id: int,
-    control: Control,
+    model: "BertpressPreTrainedModel", evidence: Evidence, kinds: Sequence[str]
 ) -> dict[str, NDArray[np.float32]]:
     """Gradient of each example's own loss by the gate of each head or neuron, at gates of 1 (Michel et al. 2019).
 
@@ -79,36 +71,28 @@ def gate_gradients(
 
     Args:
         model: classifier.
-        encoded: rows with labels.
+        evidence: rows with labels.
         kinds: `attention`, `feed_forward` or both.
-        order: output of the model for each of the task's classes.
-        chosen: positions of the rows to take.
-        pad_token_id: token that fills short sequences.
-        control: where to report progress, and whether to stop.
 
     Returns:
-        Block -> (chosen rows, units) gradients, in the order of `chosen`.
+        Block -> (rows, units) gradients.
 
     Raises:
         Interrupted: a stop was asked for.
     """
-    shape = shape_of_model(model)
+    shape, encoded, control = shape_of_model(model), evidence.encoded, evidence.control
     sizes = {block: size for kind in kinds for block, size in units_of(shape, kind).items()}
-    gradients = {block: np.empty((len(chosen), size), np.float32) for block, size in sizes.items()}
-    place = np.empty(len(encoded), np.int64)
-    place[chosen] = np.arange(len(chosen))
+    gradients = {block: np.empty((len(encoded), size), np.float32) for block, size in sizes.items()}
     device = next(model.parameters()).device
-    columns = torch.tensor(order, device=device)
-    control.progress.start("importance", len(chosen), unit="row")
-    for rows, batch in batches_for(model, encoded, pad_token_id=pad_token_id, control=control, chosen=chosen):
+    columns, gold = torch.tensor(evidence.order, device=device), torch.from_numpy(np.asarray(encoded.labels))
+    control.progress.start("importance", len(encoded), unit="row")
+    for rows, batch in batches_for(model, encoded, pad_token_id=evidence.pad_token_id, control=control):
         gates = {block: torch.ones(len(rows), size, device=device, requires_grad=True) for block, size in sizes.items()}
         with torch.enable_grad(), gated(model, gates):
-            logits = model(**batch).logits[:, columns]
-            labels = torch.from_numpy(np.asarray(encoded.labels)[rows]).to(device)
-            loss = gold_loss(logits, labels) * len(rows)
+            loss = gold_loss(model(**batch).logits[:, columns], gold[rows].to(device)) * len(rows)
             found = torch.autograd.grad(loss, list(gates.values()))
         for block, gradient in zip(gates, found, strict=True):
-            gradients[block][place[rows]] = gradient.cpu().numpy()
+            gradients[block][rows] = gradient.cpu().numpy()
         control.progress.advance(len(rows), tokens=int(encoded.lengths[rows].sum()))
     control.progress.finish()
     return gradients

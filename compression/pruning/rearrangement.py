@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 def rearranged(gradients: NDArray[np.float32], pruned: int) -> NDArray[np.int64]:
     """Choose which units of a block to prune, so that their joint effect on the loss is small.
 
-    Units that each matter little can matter much together. With the Fisher matrix I = Σ_x g_x g_xᵀ of the block's gates
-    the loss grows by about (1-m)ᵀ I (1-m) = Σ_x (Σ_{i pruned} g_{x,i})². Starting from the units of smallest I_ii, every
-    other one, in ascending order of I_ii, is offered in exchange for the one whose return lowers the sum most.
+    Units that each matter little can matter much together: with the Fisher matrix I = Σ_x g_x g_xᵀ of the block's gates
+    the loss grows by about (1-m)ᵀ I (1-m) = Σ_x (Σ_{i pruned} g_{x,i})². Starting from the units of smallest I_ii,
+    every other one, in ascending order of I_ii, is offered in exchange for the one whose return lowers the sum most.
 
     Args:
         gradients: (examples, units) gradients by the block's gates.
@@ -25,8 +25,8 @@ def rearranged(gradients: NDArray[np.float32], pruned: int) -> NDArray[np.int64]
     values = gradients.astype(np.float64)
     fisher = values.T @ values
     order = np.argsort(np.diag(fisher), kind="stable")
-    if pruned == 0:
-        return np.empty(0, np.int64)
+    if pruned in (0, len(order)):
+        return np.sort(order[:pruned])
     members = order[: pruned + 1].copy()  # the last place is for the unit on offer
     joint = fisher[:, members[:-1]].sum(axis=1)  # for each unit its product with the sum of the pruned ones
     for offered in order[pruned:].tolist():

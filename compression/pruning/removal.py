@@ -11,8 +11,7 @@ from torch import Tensor
 
 from compression.architecture.conversion import shape_of_model
 from compression.architecture.editing import prefix_of, rebuilt
-from compression.architecture.shape import renumbered
-from compression.pruning import shape as shapes
+from compression.architecture.student import chosen_blocks
 from compression.pruning.units import kept_units, resized
 
 if TYPE_CHECKING:
@@ -86,17 +85,7 @@ def without_layers(model: "BertpressPreTrainedModel", removed: Sequence[int]) ->
         >>> without_layers(BertpressModel(config), [1]).config.num_hidden_layers
         2
     """
-    shape, prefix = shape_of_model(model), prefix_of(model)
-    kept = {
-        kind: renumbered([block for layer, block in enumerate(used) if layer not in removed])[1]
-        for kind, used in (("attention", shape.attention_blocks), ("feed_forward", shape.feed_forward_blocks))
-    }
-    own = re.compile(rf"{re.escape(prefix)}(attention|feed_forward)\.(\d+)\.(.+)")
-    weights = {}
-    for name, tensor in model.state_dict().items():
-        match = own.fullmatch(name)
-        if match is None:
-            weights[name] = tensor
-        elif int(match[2]) in kept[match[1]]:
-            weights[f"{prefix}{match[1]}.{kept[match[1]].index(int(match[2]))}.{match[3]}"] = tensor
-    return rebuilt(model, shapes.without_layers(shape, tuple(removed)), weights)
+    shape, weights = chosen_blocks(
+        model, tuple(layer for layer in range(shape_of_model(model).layers) if layer not in removed)
+    )
+    return rebuilt(model, shape, weights)

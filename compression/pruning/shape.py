@@ -1,6 +1,7 @@
 """The shape after pruning, as far as it is known before the run."""
 
-from compression.architecture.shape import EncoderShape, renumbered
+from compression.architecture.shape import EncoderShape
+from compression.architecture.student_shape import with_layers
 from compression.errors import UserError
 from compression.pruning.amounts import heads_to_remove, layers_to_remove, neurons_to_remove, spread
 from compression.pruning.config import PruneConfig, StructuredPruning
@@ -43,40 +44,9 @@ def pruned_shape(config: PruneConfig, shape: EncoderShape) -> EncoderShape:
         return _within_budget(config.structured, shape)
     if config.layers is not None:
         chosen = layers_to_remove(config.layers, shape.layers)
-        return without_layers(shape, tuple(range(config.layers.count)) if chosen is None else chosen)
+        removed = range(config.layers.count) if chosen is None else chosen
+        return with_layers(shape, tuple(layer for layer in range(shape.layers) if layer not in removed))
     return shape
-
-
-def without_layers(shape: EncoderShape, removed: tuple[int, ...]) -> EncoderShape:
-    """The shape without some layers; a block that no other layer uses goes with them.
-
-    Args:
-        shape: the encoder.
-        removed: layers from 0.
-
-    Returns:
-        The new shape.
-
-    Example:
-        >>> shape = EncoderShape.regular(layers=4, hidden_size=8, heads=2, intermediate_size=16, attention_groups=2)
-        >>> without_layers(shape, (0, 3)).attention_blocks
-        (0, 1)
-    """
-    changes: dict[str, tuple[int, ...]] = {}
-    ranks = {}
-    for kind, sizes in (("attention", "attention_heads"), ("feed_forward", "intermediate_sizes")):
-        blocks = [block for layer, block in enumerate(getattr(shape, f"{kind}_blocks")) if layer not in removed]
-        changes[f"{kind}_blocks"], kept = renumbered(blocks)
-        changes[sizes] = tuple(getattr(shape, sizes)[block] for block in kept)
-        for new, old in enumerate(kept):
-            ranks.update(
-                {
-                    name.replace(f"{kind}.{old}.", f"{kind}.{new}."): rank
-                    for name, rank in shape.ranks.items()
-                    if name.startswith(f"{kind}.{old}.")
-                }
-            )
-    return shape.edited(**changes, ranks=ranks)
 
 
 def _smaller(shape: EncoderShape, removed: dict[str, int]) -> EncoderShape:

@@ -203,12 +203,22 @@ def save_checkpoint(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBas
 
     Args:
         model: model to save; shared weights are stored once.
-        tokenizer: its tokenizer, saved without the padding and truncation that its last call left switched on.
+        tokenizer: its tokenizer.
         folder: folder to write into, created when absent.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
         model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+
+
+def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Write a tokenizer's files, without the padding and truncation that its last call left switched on.
+
+    Args:
+        tokenizer: the tokenizer.
+        folder: folder to write into.
+    """
     clean = copy.deepcopy(tokenizer)
     backend = getattr(clean, "backend_tokenizer", None)
     if backend is not None:

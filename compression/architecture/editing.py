@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -62,13 +62,14 @@ def _only_the_pooler(missing: set[str]) -> bool:
     return bool(missing) and all(name.startswith("pooler.") for name in missing)
 
 
-def rebuilt(model: Model, shape: EncoderShape, weights: Mapping[str, Tensor]) -> Model:
+def rebuilt(model: Model, shape: EncoderShape, weights: Mapping[str, Tensor], **settings: Any) -> Model:
     """The same kind of model in another shape.
 
     Args:
         model: model whose class, settings and head are kept.
         shape: the new shape.
         weights: its weights by name, all of them; tied ones may be left out. Copied.
+        settings: fields of the configuration that change besides the shape.
 
     Returns:
         The model in the given one's training or evaluation mode.
@@ -83,7 +84,7 @@ def rebuilt(model: Model, shape: EncoderShape, weights: Mapping[str, Tensor]) ->
         >>> rebuilt(small, shape_of_model(small), small.state_dict()) is small
         False
     """
-    config = config_of(shape, model.config)
+    config = config_of(shape, model.config, **settings)
     options = {"add_pooling_layer": model.pooler is not None} if isinstance(model, BertpressModel) else {}
     # Initialising would draw random numbers and take long: every weight is given.
     with torch.device("meta"):

@@ -126,6 +126,8 @@ class GradualTraining(TrainingConfig):
         0.3, ge=0, lt=1, description="Share of the steps at the end that train at the full sparsity"
     )
 
+    interval: int = Field(10, ge=1, description="Steps from one choice of the removed weights to the next")
+
     @model_validator(mode="after")
     def _room_to_prune(self) -> Self:
         if self.dense_share + self.final_share >= 1:

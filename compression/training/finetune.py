@@ -9,8 +9,9 @@ import torch
 from compression.control import Control
 from compression.data.load import TaskData
 from compression.runtime import Runtime
-from compression.training.finetune_config import FinetuneConfig
+from compression.training.config import TrainingConfig
 from compression.training.gold import gold_loss
+from compression.training.hooks import StepHooks
 from compression.training.loop import TrainingResult
 from compression.training.predict import encode_for, task_logits
 from compression.training.task import train_on_task
@@ -23,13 +24,14 @@ def apply(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     data: TaskData,
-    config: FinetuneConfig,
+    config: TrainingConfig,
     *,
     seed: int,
     runtime: Runtime,
     work: Path,
     control: Control,
     history: Path,
+    hooks: StepHooks | None = None,
 ) -> TrainingResult:
     """Fine-tune a model in place (Devlin et al. 2018, arXiv:1810.04805, section 4).
 
@@ -43,6 +45,7 @@ def apply(
         work: folder for resumable state.
         control: where to report progress, and whether to stop.
         history: file for the loss curve.
+        hooks: what else is done around each step.
 
     Returns:
         Steps, losses and the selection score.
@@ -63,6 +66,7 @@ def apply(
         work=work,
         control=control,
         history=history,
+        hooks=hooks,
         description="fine-tuning",
     )
 

@@ -19,6 +19,7 @@ from compression.runtime import Runtime
 from compression.training.batches import MicroBatch, StepBatches, TrainingRows
 from compression.training.checkpoint_file import CheckpointFile, TrainingState, identity, restore_weights, weights_of
 from compression.training.config import TrainingConfig
+from compression.training.hooks import StepHooks
 from compression.training.optimizer import build_optimizer, learning_rate_factor
 from compression.training.precision import build_accelerator, prepared, seed_step
 
@@ -70,6 +71,7 @@ def train(
     history: Path,
     evaluate: Callable[[Any], float] | None = None,
     extra_batch: Callable[[np.ndarray], Tensors] | None = None,
+    hooks: StepHooks | None = None,
     description: str = "training",
 ) -> TrainingResult:
     """Train a module in place. On a CPU the result is a function of the arguments: interruptions leave no trace in it.
@@ -87,6 +89,7 @@ def train(
         history: file for the loss curve, a JSON object a line.
         evaluate: model -> score on the selection split, higher is better.
         extra_batch: row numbers -> further tensors for the batch, such as the teacher's outputs.
+        hooks: what else is done around each step.
         description: name of the phase in progress displays.
 
     Returns:
@@ -115,6 +118,7 @@ def train(
             history=history,
             evaluate=evaluate,
             extra_batch=extra_batch,
+            hooks=hooks or StepHooks(),
             lengths=rows.lengths,
             state=checkpoint.load(),
         )
@@ -140,6 +144,7 @@ class _Run:
     history: Path
     evaluate: Callable[[Any], float] | None
     extra_batch: Callable[[np.ndarray], Tensors] | None
+    hooks: StepHooks
     lengths: np.ndarray
     state: TrainingState
 
@@ -193,6 +198,7 @@ class _Run:
         if not self.model.training:  # after a measurement; the switch walks over all modules
             self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
+        self.hooks.before_step(state.step, self.batches.total_steps)
         rows = np.concatenate([part.rows for part in micro_batches])
         sums = dict(state.interval_sums)
         for part in micro_batches:
@@ -202,6 +208,7 @@ class _Run:
                 sums[name] = sums.get(name, 0) + share * value.detach().float()
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm or math.inf)
         self.optimizer.step()
+        self.hooks.after_step()
         tokens = int(self.lengths[rows].sum())
         state.step += 1
         state.tokens += tokens
@@ -243,6 +250,8 @@ class _Run:
             return
         marks = [step * per_epoch // self.batches.steps_per_epoch for step in (state.step - 1, state.step)]
         if marks[0] == marks[1] and state.step != self.batches.total_steps:
+            return
+        if not self.hooks.is_candidate():
             return
         score = self.evaluate(self.model)
         state.measured_step = state.step

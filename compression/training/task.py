@@ -16,6 +16,7 @@ from compression.evaluation.span_evaluation import answer_questions
 from compression.runtime import Runtime
 from compression.training.batches import EncodedRows
 from compression.training.config import TrainingConfig
+from compression.training.hooks import StepHooks
 from compression.training.loop import LossFunction, TrainingResult, train
 from compression.training.precision import dropout_probability, training_attention
 from compression.training.predict import encode_for, encode_spans_for, predict
@@ -39,6 +40,7 @@ def train_on_task(
     history: Path,
     extra_batch: Callable[[np.ndarray], dict[str, torch.Tensor]] | None = None,
     around: nn.Module | None = None,
+    hooks: StepHooks | None = None,
     description: str,
 ) -> TrainingResult:
     """Train a model in place, by default keeping the weights that do best on the selection split.
@@ -58,6 +60,7 @@ def train_on_task(
         extra_batch: row numbers -> further tensors for the batch.
         around: module that holds the classifier together with whatever else is trained, and can be called like it; it
             is what the loss function is given. None for the classifier alone.
+        hooks: what else is done around each step.
         description: name of the phase in progress displays.
 
     Returns:
@@ -76,6 +79,7 @@ def train_on_task(
             history=history,
             evaluate=_selection_score(model, tokenizer, data, config, control),
             extra_batch=extra_batch,
+            hooks=hooks,
             description=description,
         )
 

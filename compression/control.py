@@ -10,7 +10,7 @@ class Progress:
     """Receives progress; this base ignores it. The command line draws a bar, the tasks layer logs to MLflow."""
 
     def start(self, description: str, total: int, *, unit: str = "step", done: int = 0) -> None:
-        """Begin a phase of `total` units, `done` of which were finished by an earlier attempt; 0 is an unknown total."""
+        """Begin a phase of `total` units, `done` of which were finished before; total 0 is unknown."""
 
     def advance(self, amount: int = 1, *, tokens: int = 0) -> None:
         """Report `amount` more units done, over `tokens` real (not padding) tokens."""

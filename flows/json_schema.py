@@ -10,6 +10,7 @@ from compression.analysis.published import load_published
 from compression.architecture.config import StudentConfig
 from compression.architecture.presets import PRESETS
 from compression.data.config import TaskConfig
+from compression.data.corpus_config import CorpusConfig
 from compression.data.glue import GLUE_TASKS
 from flows.chain_rules import TEACHER_KIND
 from flows.spec import PublishedRowsConfig, Study, TeacherConfig, VariantConfig
@@ -52,6 +53,8 @@ def study_schema(registry: Mapping[str, Stage] | None = None) -> Schema:
     definitions[StudentConfig.__name__]["properties"]["preset"]["anyOf"][0]["enum"] = list(PRESETS)
     _allow_bare_string(definitions, StudentConfig.__name__, list(PRESETS), "A shape with random weights, by name")
     _allow_bare_string(definitions, PublishedRowsConfig.__name__, list(load_published().tables), "A table, by its id")
+    _allow_bare_string(definitions, CorpusConfig.__name__, None, "A file, or a data set")
+    _allow_one_file(definitions)
     study = definitions.pop(Study.__name__)
     study["properties"]["defaults"] |= {"properties": _nullable(configs), "additionalProperties": False}
     study["properties"]["variants"]["additionalProperties"] = False
@@ -122,10 +125,17 @@ def _complete_variant(definitions: dict[str, Schema], registry: Mapping[str, Sta
     definitions[VariantConfig.__name__] = {"description": description, "anyOf": [chain, mapping]}
 
 
-def _allow_bare_string(definitions: dict[str, Schema], name: str, strings: list[str], description: str) -> None:
+def _allow_one_file(definitions: dict[str, Schema]) -> None:
+    if CorpusConfig.__name__ in definitions:
+        mapping = definitions[CorpusConfig.__name__]["anyOf"][1]
+        mapping["properties"]["files"]["anyOf"].insert(0, {"type": "string"})
+
+
+def _allow_bare_string(definitions: dict[str, Schema], name: str, strings: list[str] | None, description: str) -> None:
+    """Let a model be given as one of some strings, or as any string."""
     if name in definitions:
         mapping = definitions[name]
-        bare = {"enum": strings, "description": description}
+        bare = ({"type": "string"} if strings is None else {"enum": strings}) | {"description": description}
         definitions[name] = {"description": mapping.pop("description"), "anyOf": [bare, mapping]}
 
 

@@ -47,8 +47,8 @@ def make_pairs(
             if objective == "sentence_order":
                 first, second, labels[place] = second, first, 1
             elif (stranger := _of_another_document(corpus, row, other)) is not None:
-                substitute = _cut(corpus, stranger, elsewhere, vocabulary)[1]
-                second, labels[place] = substitute[: len(second)], 1
+                start, end = _cut(corpus, stranger, elsewhere, vocabulary)
+                second, labels[place] = (end if len(end) else start)[: len(second)], 1
         pairs.append((first, second))
     return pairs, labels
 

@@ -149,6 +149,7 @@ class MaskedLanguageModel(nn.Module):
     def __init__(self, model: "PreTrainedModel") -> None:
         super().__init__()
         self.model = model
+        self.train(model.training)  # a new module would say of itself that it is training
 
     def forward(self, positions: Tensor, **inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Score the vocabulary at some positions.

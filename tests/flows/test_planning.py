@@ -3,6 +3,7 @@ import json
 import pytest
 from fake_stages import STAGES
 
+from compression.errors import DataError
 from flows.planning import differences
 from flows.project import open_project
 from tasks.artifact_store import ArtifactReference, ArtifactStore
@@ -102,3 +103,67 @@ def test_differences_name_the_leaf():
         "config.b.c none -> 5",
         "seed 0 -> 1",
     ]
+
+
+CORPUS_STUDY = """
+name: planned
+teacher: {model: model}
+tasks: [{name: rows, files: {train: rows.csv}}, {name: other, files: {train: rows.csv}}]
+seeds: [0, 1]
+variants:
+  a: [{pretrain: {corpus: CORPUS}}, finetune]
+"""
+
+
+@pytest.fixture
+def with_corpus(project):
+    (project.folder / "texts").mkdir()
+    (project.folder / "texts" / "a.txt").write_text("one\ntwo\n")
+    (project.folder / "model" / "config.json").write_text('{"model_type": "bert", "vocab_size": 9}')
+
+    def opened(corpus: str):
+        (project.folder / "study.yaml").write_text(CORPUS_STUDY.replace("CORPUS", corpus))
+        return open_project(project.folder / "study.yaml", Settings(home=project.folder / "home", device="cpu"))
+
+    opened.folder = project.folder
+    return opened
+
+
+def pretrain_plans(project):
+    return [plan for plan in project.plan() if plan.node.kind == "pretrain"]
+
+
+def test_a_corpus_counts_by_its_content(with_corpus):
+    plans = pretrain_plans(with_corpus("texts/a.txt"))
+    assert len(plans) == 2, "one for each seed and all tasks"
+    assert plans[0].parts["corpus"] is not None
+    assert plans[0].parts["data"] is None
+    keys = [plan.key for plan in plans]
+    (with_corpus.folder / "texts" / "a.txt").rename(with_corpus.folder / "texts" / "b.txt")
+    renamed = pretrain_plans(with_corpus("{files: ['texts/*.txt'], encoding: utf-8}"))
+    assert [plan.key for plan in renamed] == keys
+    limited = pretrain_plans(with_corpus("{files: ['texts/*.txt'], limit_tokens: 5}"))
+    assert differences(plans[0].parts, limited[0].parts) == ["config.corpus.limit_tokens none -> 5"]
+    (with_corpus.folder / "texts" / "b.txt").write_text("one\nthree\n")
+    [changed] = differences(plans[0].parts, pretrain_plans(with_corpus("'texts/b.txt'"))[0].parts)
+    assert changed.startswith("corpus ")
+
+
+def test_a_corpus_of_task_rows_belongs_to_the_task(with_corpus):
+    plans = pretrain_plans(with_corpus("{task_rows: true}"))
+    assert len(plans) == 4
+    assert {plan.parts["corpus"] for plan in plans} == {None}
+    assert {plan.parts["data"] is None for plan in plans} == {False}
+    assert len({plan.key for plan in plans}) == 2, "both tasks have the same rows"
+
+
+def test_a_corpus_of_the_hub_waits_unless_its_commit_is_known(with_corpus):
+    reasons = [plan.reason for plan in pretrain_plans(with_corpus("some/set"))]
+    assert reasons == ["the hub has to be asked for the commit of corpus some/set train first"] * 2
+    pinned = pretrain_plans(with_corpus(f"{{dataset: some/set, revision: {'a' * 40}}}"))
+    assert all(plan.key is not None for plan in pinned)
+
+
+def test_a_corpus_that_is_not_there_is_an_error_before_anything_runs(with_corpus):
+    with pytest.raises(DataError, match=r"b\.txt.*did you mean 'a\.txt'"):
+        with_corpus("texts/b.txt").plan()

@@ -12,6 +12,7 @@ from flows.chains import label
 from flows.spec import Study, declared_name, task_metrics
 from flows.stage_layers import Layer, merge
 from flows.study_errors import StudyFileError
+from tasks.stages.registry import stages
 
 STUDENT = {"student": "bert-tiny"}
 TINY = {"student": {"preset": "bert-tiny"}}
@@ -308,6 +309,23 @@ def test_rules_of_a_chain(kinds: list[str], finetuned: bool, message: str | None
     given = [(kind.removesuffix("+"), kind.endswith("+")) for kind in kinds]
     broken = broken_rule(given, finetuned=finetuned, registry=REGISTRY)
     assert (broken and broken[1]) == message
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        (["pretrain", "finetune", "evaluate"], None),
+        (["pretrain+", "task_distill", "evaluate"], None),
+        (["pretrain", "pretrain", "finetune", "evaluate"], None),
+        (["finetune", "pretrain", "evaluate"], "`pretrain` cannot follow `finetune`"),
+        (["pretrain", "evaluate"], "`evaluate` cannot follow `pretrain`"),
+        (["task_distill", "evaluate"], "`task_distill` at the start of a chain needs a `student`"),
+    ],
+)
+def test_rules_of_the_real_stages(kinds: list[str], message: str | None) -> None:
+    given = [(kind.removesuffix("+"), kind.endswith("+")) for kind in kinds]
+    broken = broken_rule(given, finetuned=False, registry=stages())
+    assert (broken and broken[1].partition(";")[0]) == message
 
 
 def test_metrics_of_every_glue_task(tmp_path: Path) -> None:

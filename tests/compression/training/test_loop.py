@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from tiny_models import tiny_classifier, tiny_rows
 from torch.nn import functional
 
@@ -229,6 +230,30 @@ def test_fractions_of_an_epoch(tmp_path, epochs, steps):
     run = Run(tmp_path, config(epochs=epochs))
     assert run().steps == steps
     assert run.history()[-1]["step"] == steps
+
+
+def test_steps_take_the_place_of_epochs(tmp_path):
+    run = Run(tmp_path, config(steps=10, epochs=500, evaluations_per_epoch=1))
+    result = run()
+    assert (result.steps, result.epochs) == (10, pytest.approx(10 / 7))
+    rates = {record["step"]: record["learning_rate"] for record in run.history() if "loss" in record}
+    assert rates[10] == pytest.approx(1e-2 * learning_rate_factor(9, 10, 0.1, "linear"))
+
+
+def test_the_last_weights_may_be_kept(tmp_path):
+    scores, seen = iter([0.5, 0.9, 0.1]), []
+
+    def evaluate(model):
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return next(scores)
+
+    run = Run(tmp_path, config(epochs=3, keep="last"), evaluate=evaluate)
+    result = run()
+    assert (result.best_step, result.best_score, result.steps) == (21, 0.1, 21)
+    for name, tensor in run.model.state_dict().items():
+        assert torch.equal(tensor, seen[2][name]), name
+    with pytest.raises(ValidationError, match="needs keep: best"):
+        config(keep="last", early_stopping_patience=1)
 
 
 def test_no_rows():

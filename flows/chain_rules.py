@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from compression.configuration import Config
 from flows.study_errors import describe
 from tasks.stages.base import Product, Stage
 
@@ -10,7 +11,11 @@ LAST_KIND = "evaluate"
 
 
 def broken_rule(
-    chain: Sequence[tuple[str, bool]], *, finetuned: bool, registry: Mapping[str, Stage]
+    chain: Sequence[tuple[str, bool]],
+    *,
+    finetuned: bool,
+    registry: Mapping[str, Stage],
+    configs: Sequence[Config | None] = (),
 ) -> tuple[int, str] | None:
     """Find the first stage that stands where it cannot.
 
@@ -18,6 +23,7 @@ def broken_rule(
         chain: kind of each stage, and whether it is given a student of its own; the last is `evaluate`.
         finetuned: whether chains start at a classifier, not at a pretrained encoder.
         registry: stages by kind.
+        configs: configuration of each stage, None where it is wrong; without any, only kinds are looked at.
 
     Returns:
         Position of the stage and what is wrong, or None for a sound chain.
@@ -42,9 +48,9 @@ def broken_rule(
         if first and not has_student and stage.needs_student:
             return position, f"`{kind}` at the start of a chain needs a `student`"
         start: Product = "encoder" if has_student else product
-        if start not in stage.accepts:
-            allowed = [name for name, other in registry.items() if start in other.accepts]
-            return position, describe(f"`{kind}` cannot follow {before}", allowed=allowed)
+        reason = _refusal(stage, start, before, configs[position] if configs else None, registry)
+        if reason is not None:
+            return position, reason
         if stage.produces == "data":  # the model before it flows past
             continue
         first = False
@@ -63,3 +69,14 @@ def _rows_without_use(kinds: Sequence[str], registry: Mapping[str, Stage]) -> tu
         return None
     allowed = [name for name, stage in registry.items() if stage.takes_rows and stage.produces != "data"]
     return waiting, describe(f"no stage after `{kinds[waiting]}` trains on its rows", allowed=allowed)
+
+
+def _refusal(
+    stage: Stage, start: Product, before: str, config: Config | None, registry: Mapping[str, Stage]
+) -> str | None:
+    """Why a stage cannot take what comes before it, if so."""
+    if start not in stage.accepts:
+        allowed = [name for name, other in registry.items() if start in other.accepts]
+        return describe(f"`{stage.kind}` cannot follow {before}", allowed=allowed)
+    reason = None if config is None else stage.refuses(config, start)
+    return None if reason is None else f"`{stage.kind}` cannot follow {before}: {reason}"

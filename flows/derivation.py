@@ -143,8 +143,8 @@ class Derivation:
         teacher = self._declared.teacher
         if first.kind == TEACHER_KIND and not teacher.finetuned and merged[0].fields.get("student") is None:
             merged[0] = self._merged(TEACHER_KIND, [self._teacher_layer(), *first.layers])
-        self._check_order(name, chain, merged)
         configs = [self._config(draft.kind, fields) for draft, fields in zip(chain.drafts, merged, strict=True)]
+        self._check_order(name, chain, merged, configs)
         stages = tuple(
             ResolvedStage(kind, config) for kind, config in zip(chain.kinds, configs, strict=True) if config is not None
         )
@@ -154,11 +154,12 @@ class Derivation:
         description = self._declared.variants[name].description
         return ResolvedVariant(name + chain.suffix, description, stages, line)
 
-    def _check_order(self, name: str, chain: Chain, merged: Sequence[Merged]) -> None:
+    def _check_order(self, name: str, chain: Chain, merged: Sequence[Merged], configs: Sequence[Config | None]) -> None:
         kinds = [
             (kind, fields.fields.get("student") is not None) for kind, fields in zip(chain.kinds, merged, strict=True)
         ]
-        broken = broken_rule(kinds, finetuned=self._declared.teacher.finetuned, registry=self._registry)
+        finetuned = self._declared.teacher.finetuned
+        broken = broken_rule(kinds, finetuned=finetuned, registry=self._registry, configs=configs)
         if broken is None:
             return
         origin = self._declared.variants[name].from_

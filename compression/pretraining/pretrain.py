@@ -20,6 +20,7 @@ from compression.pretraining.config import PretrainConfig
 from compression.pretraining.rows import MaskedRows, special_tokens
 from compression.pretraining.vocabulary import Vocabulary
 from compression.runtime import Runtime
+from compression.training.layer_drop import layer_drop
 from compression.training.loop import TrainingResult, train
 from compression.training.precision import dropout_probability, training_attention
 from compression.training.predict import longest_input, model_inputs
@@ -94,6 +95,7 @@ def apply(
     with (
         training_attention(model, runtime),
         dropout_probability(model, config.dropout),
+        layer_drop(model, config.layer_drop),
         _trainable(model, config),
     ):
         result = train(

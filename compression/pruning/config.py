@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from compression.configuration import Config
+from compression.data.corpus_config import CorpusConfig
 from compression.training.config import TrainingConfig
 
 Sparsity = Annotated[float, Field(gt=0, lt=1)]
@@ -211,6 +212,9 @@ class PruneConfig(Config):
     layers: LayerPruning | None = Field(None, description="Whole layers")
     weights: WeightPruning | None = Field(None, description="Single weights, which become 0")
     vocabulary: VocabularyPruning | None = Field(None, description="Word pieces that the task's texts do not use")
+    corpus: CorpusConfig | None = Field(
+        None, description="Texts whose word pieces are kept besides those of the task's train rows, for `vocabulary`"
+    )
     iterations: int = Field(
         1, ge=1, le=100, description="Rounds in which equal parts are removed, with `recovery` between them"
     )
@@ -224,6 +228,12 @@ class PruneConfig(Config):
         if len(given) != 1:
             found = f"; given {', '.join(given)}" if given else ""
             raise ValueError(f"exactly one of {', '.join(self.alternatives)} is needed{found}")
+        return self
+
+    @model_validator(mode="after")
+    def _corpus_of_the_vocabulary(self) -> Self:
+        if self.corpus is not None and self.vocabulary is None:
+            raise ValueError("`corpus` tells which word pieces are used: it belongs to `vocabulary`")
         return self
 
     @model_validator(mode="after")

@@ -13,7 +13,9 @@ from compression.architecture.conversion import shape_of_model
 from compression.architecture.editing import base_of
 from compression.pruning.evidence import Evidence
 from compression.pruning.units import units_of
+from compression.runtime import Runtime
 from compression.training.gold import gold_loss
+from compression.training.precision import training_attention
 from compression.training.predict import batches_for
 
 if TYPE_CHECKING:
@@ -85,10 +87,11 @@ def gate_gradients(
     gradients = {block: np.empty((len(encoded), size), np.float32) for block, size in sizes.items()}
     device = next(model.parameters()).device
     columns, gold = torch.tensor(evidence.order, device=device), torch.from_numpy(np.asarray(encoded.labels))
+    runtime = Runtime(device=device.type)
     control.progress.start("importance", len(encoded), unit="row")
     for rows, batch in batches_for(model, encoded, pad_token_id=evidence.pad_token_id, control=control):
         gates = {block: torch.ones(len(rows), size, device=device, requires_grad=True) for block, size in sizes.items()}
-        with torch.enable_grad(), gated(model, gates):
+        with torch.enable_grad(), training_attention(model, runtime), gated(model, gates):
             loss = gold_loss(model(**batch).logits[:, columns], gold[rows].to(device)) * len(rows)
             found = torch.autograd.grad(loss, list(gates.values()))
         for block, gradient in zip(gates, found, strict=True):

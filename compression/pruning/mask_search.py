@@ -52,10 +52,11 @@ def search(
 
 
 def _ranked(importances: Importances, costs: Mapping[str, float]) -> _Ranked:
-    block = np.concatenate([np.full(len(values), place) for place, values in enumerate(importances.values())])
-    unit = np.concatenate([np.arange(len(values)) for values in importances.values()])
-    importance = np.concatenate(list(importances.values()))
-    cost = np.array([costs[name] for name in importances])[block]
+    lengths = [len(values) for values in importances.values()]
+    block = np.repeat(np.arange(len(lengths)), lengths)
+    unit = np.concatenate([np.empty(0, np.int64), *map(np.arange, lengths)])
+    importance = np.concatenate([np.empty(0), *importances.values()])
+    cost = np.repeat([float(costs[name]) for name in importances], lengths)
     order = np.argsort(-importance / cost, kind="stable")
     sums = [np.concatenate([[0.0], np.cumsum(values[order])]) for values in (cost, importance)]
     return _Ranked(block[order], unit[order], *sums)

@@ -1,6 +1,6 @@
 """Word pieces removed from embedding, masked-LM head and tokenizer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def without_unused_pieces(
     model: "BertpressPreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    texts: Sequence[str],
+    texts: Iterable[str],
     config: VocabularyPruning,
     control: Control,
 ) -> tuple["BertpressPreTrainedModel", "PreTrainedTokenizerBase"]:

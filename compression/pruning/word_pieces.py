@@ -1,8 +1,9 @@
 """Which word pieces a corpus needs, and a tokenizer that has no others."""
 
+import itertools
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ _TEXTS_A_CALL = 1024
 
 
 def needed_pieces(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], least_count: int, control: Control
+    tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], least_count: int, control: Control
 ) -> NDArray[np.int64]:
     """Word pieces to keep.
 
@@ -44,17 +45,18 @@ def needed_pieces(
     document = _document(tokenizer)
     pieces = _pieces(document["model"])
     counts: NDArray[np.int64] = np.zeros(max(tokenizer.get_vocab().values()) + 1, np.int64)
-    unknown: list[str] = []
-    for start in range(0, len(texts), _TEXTS_A_CALL):
+    in_vain: set[str] = set()
+    stream = iter(texts)
+    while part := list(itertools.islice(stream, _TEXTS_A_CALL)):
         control.check()
-        part = list(texts[start : start + _TEXTS_A_CALL])
         cut = tokenizer(part, add_special_tokens=False, truncation=False, padding=False)["input_ids"]
         counts += np.bincount(np.concatenate([np.asarray(ids, np.int64) for ids in cut]), minlength=len(counts))
-        unknown += [text for text, ids in zip(part, cut, strict=True) if tokenizer.unk_token_id in ids]
+        unknown = [text for text, ids in zip(part, cut, strict=True) if tokenizer.unk_token_id in ids]
+        in_vain |= _tried_in_vain(tokenizer, document["model"], pieces, unknown)
     kept = set(np.flatnonzero(counts >= least_count).tolist())
     kept |= {token["id"] for token in document["added_tokens"]} | set(tokenizer.all_special_ids)
     kept |= _indispensable(document["model"], pieces)
-    kept |= {pieces[piece] for piece in _tried_in_vain(tokenizer, document["model"], pieces, unknown)}
+    kept |= {pieces[piece] for piece in in_vain}
     return np.array(sorted(kept), np.int64)
 
 

@@ -50,6 +50,12 @@ class TrainingConfig(Config):
         lt=1,
         description="Dropout probability while training, of every dropout layer; null keeps the model's own",
     )
+    layer_drop: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Probability of leaving a whole layer out of a training step (LayerDrop), which prepares for pruning layers; above 0 the model becomes an encoder of any shape",
+    )
     length_bucketing: bool = Field(
         True, description="Batch sequences of similar length; off, batches are drawn at random and padded"
     )

@@ -17,6 +17,7 @@ from compression.runtime import Runtime
 from compression.training.batches import EncodedRows
 from compression.training.config import TrainingConfig
 from compression.training.hooks import StepHooks
+from compression.training.layer_drop import layer_drop
 from compression.training.loop import LossFunction, TrainingResult, train
 from compression.training.precision import dropout_probability, training_attention
 from compression.training.predict import encode_for, encode_spans_for, predict
@@ -66,7 +67,11 @@ def train_on_task(
     Returns:
         Steps, losses and the selection score, which is the task's first metric.
     """
-    with training_attention(model, runtime), dropout_probability(model, config.dropout):
+    with (
+        training_attention(model, runtime),
+        dropout_probability(model, config.dropout),
+        layer_drop(model, config.layer_drop),
+    ):
         return train(
             model if around is None else around,
             loss_function,

@@ -138,6 +138,18 @@ class Stage(ABC):
         """
         return config
 
+    def refuses(self, config: Any, product: Product) -> str | None:
+        """Why the stage cannot take a product that it otherwise accepts, as it is configured.
+
+        Args:
+            config: the stage's resolved configuration.
+            product: what comes directly before it, one of `accepts`.
+
+        Returns:
+            The reason, to follow "`prune` cannot follow the pretrained encoder: "; None when it can.
+        """
+        return None
+
     def reads(self, config: Any) -> tuple[Split, ...]:
         """Data splits that the stage reads; a stage that reads none is one for all tasks.
 

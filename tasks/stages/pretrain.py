@@ -45,6 +45,7 @@ class Pretrain(Stage):
         from compression.architecture.student import build_masked_lm_student
         from compression.data.corpus import Corpus
         from compression.pretraining import pretrain
+        from compression.training.layer_drop import droppable
 
         config: PretrainConfig = request.config
         folder = starting_folder(request, config.student)
@@ -53,6 +54,7 @@ class Pretrain(Stage):
             model = load_masked_lm(folder, sentence_head=pairs, seed=seed)
         else:
             model = build_masked_lm_student(config.student, folder, sentence_head=pairs, seed=seed)
+        model = droppable(model, config.layer_drop)
         tokenizer = load_tokenizer(folder)
         result = pretrain.apply(
             model,

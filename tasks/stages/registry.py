@@ -16,20 +16,21 @@ def stages() -> dict[str, Stage]:
 
     Example:
         >>> list(stages())
-        ['pretrain', 'finetune', 'augment', 'task_distill', 'factorize', 'share', 'quantize', 'evaluate']
+        ['pretrain', 'finetune', 'augment', 'task_distill', 'factorize', 'share', 'prune', 'quantize', 'evaluate']
     """
     from tasks.stages.augment import Augment
     from tasks.stages.evaluate import Evaluate
     from tasks.stages.factorize import Factorize
     from tasks.stages.finetune import Finetune
     from tasks.stages.pretrain import Pretrain
+    from tasks.stages.prune import Prune
     from tasks.stages.quantize import Quantize
     from tasks.stages.share import Share
     from tasks.stages.task_distill import TaskDistill
 
     known: tuple[Stage, ...] = (
         *(Pretrain(), Finetune(), Augment(), TaskDistill()),
-        *(Factorize(), Share()),
+        *(Factorize(), Share(), Prune()),
         *(Quantize(), Evaluate()),
     )
     return {stage.kind: stage for stage in known}

@@ -64,7 +64,7 @@ def starting_model(
     """The model that a stage trains: a new student, or the chain's own with a head for the task.
 
     Args:
-        request: inputs and seed.
+        request: inputs, configuration of the training, and seed.
         student: the student to build, if any.
         data: the task.
 
@@ -76,11 +76,14 @@ def starting_model(
     """
     from compression.architecture.checkpoint import load_task_model
     from compression.architecture.student import build_student
+    from compression.training.layer_drop import droppable
 
     folder = starting_folder(request, student)
     if student is None:
-        return load_task_model(folder, labels=data.labels, problem=data.problem, seed=request.seed), folder
-    return build_student(student, folder, labels=data.labels, problem=data.problem, seed=request.seed), folder
+        model = load_task_model(folder, labels=data.labels, problem=data.problem, seed=request.seed)
+    else:
+        model = build_student(student, folder, labels=data.labels, problem=data.problem, seed=request.seed)
+    return droppable(model, request.config.layer_drop), folder
 
 
 def starting_folder(request: StageRequest, student: StudentConfig | None) -> Path:

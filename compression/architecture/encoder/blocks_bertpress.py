@@ -162,7 +162,7 @@ class AttentionBlock(nn.Module):
                 linear(config, f"attention.{block}.{name}", hidden, width) for name in ("query", "key", "value")
             )
         self.output = linear(config, f"attention.{block}.output", width, hidden) if self.heads else OutputBias(hidden)
-        self.attention_dropout = config.attention_probs_dropout_prob
+        self.attention_dropout = nn.Dropout(config.attention_probs_dropout_prob)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.LayerNorm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
 
@@ -195,7 +195,7 @@ class AttentionBlock(nn.Module):
         query, key, value = (
             projection(hidden).view(shape).transpose(1, 2) for projection in (self.query, self.key, self.value)
         )
-        dropout = self.attention_dropout if self.training else 0.0
+        dropout = self.attention_dropout.p if self.training else 0.0
         if capture is None:
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
             output, _ = attend(self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling)

@@ -213,7 +213,7 @@ class _Pruning:
         """Evenly spaced train rows."""
         data = self._task()
         rows = data.train.iloc[evenly_spaced(len(data.train), sample)]
-        encoded = encode_for(self.before, rows, self.tokenizer, data.config.max_length, self.control)
+        encoded = encode_for(self.before, rows, self.tokenizer, data.config, self.control)
         has_head = isinstance(self.before, BertpressForSequenceClassification)
         order = output_order(self.before.config.id2label, data.labels) if has_head else ()
         return Evidence(encoded, self.tokenizer.pad_token_id, order, self.control)

@@ -22,7 +22,7 @@ from compression.pretraining.vocabulary import Vocabulary
 from compression.runtime import Runtime
 from compression.training.layer_drop import layer_drop
 from compression.training.loop import TrainingResult, train
-from compression.training.precision import dropout_probability, training_attention
+from compression.training.precision import build_accelerator, dropout_probability, training_attention
 from compression.training.predict import longest_input, model_inputs
 
 if TYPE_CHECKING:
@@ -81,14 +81,15 @@ def apply(
     """
     vocabulary = Vocabulary.of(tokenizer)
     _check_fits(model, tokenizer, config)
-    splits = pack(
-        corpus,
-        tokenizer,
-        work / "corpus",
-        special_tokens=special_tokens(config.objective),
-        max_length=config.max_length,
-        control=control,
-    )
+    with build_accelerator(runtime).main_process_first():
+        splits = pack(
+            corpus,
+            tokenizer,
+            work / "corpus",
+            special_tokens=special_tokens(config.objective),
+            max_length=config.max_length,
+            control=control,
+        )
     rows = MaskedRows(splits.train, vocabulary, config.masking, config.objective, seed)
     held_out = validation_rows(splits, vocabulary, config)
     trained = MaskedLanguageModel(model)
@@ -182,7 +183,7 @@ def measure(model: Any, rows: MaskedRows, control: Control) -> dict[str, float]:
     with torch.inference_mode():
         for number, part in enumerate(_by_length(rows.lengths)):
             control.check()
-            batch = {name: tensor.to(device) for name, tensor in rows.tensors(number, [part])[0].items()}
+            batch = {name: tensor.to(device) for name, tensor in rows.tensors(number, [part], [0])[0].items()}
             logits, pair_logits = model(batch["positions"], **model_inputs(inner, batch))
             _add(sums, "targets", "loss", "accuracy", logits, batch["targets"])
             if "labels" in batch:

@@ -51,15 +51,18 @@ class MaskedRows:
         """Digest of the sequences; masks follow from the training's own configuration and seed."""
         return self.corpus.digest
 
-    def tensors(self, step: int, parts: Sequence[NDArray[np.int64]]) -> list[dict[str, torch.Tensor]]:
+    def tensors(
+        self, step: int, parts: Sequence[NDArray[np.int64]], wanted: Sequence[int]
+    ) -> list[dict[str, torch.Tensor]]:
         """The tensors of a step, see `TrainingRows`.
 
         Args:
             step: number of the step.
             parts: row numbers of each micro-batch.
+            wanted: numbers of the parts to make.
 
         Returns:
-            For each micro-batch of b sequences `input_ids` and `attention_mask` (b, length); for pairs
+            For each wanted micro-batch of b sequences `input_ids` and `attention_mask` (b, length); for pairs
             `token_type_ids` and `labels` (b,); `positions` (n,), indices of the pieces to predict among all b × length
             positions, and `targets` (n,), those pieces; `targets_a_row`, the mean number of targets over all rows of
             the step, which parts of the step have in common.
@@ -73,9 +76,10 @@ class MaskedRows:
         ends = np.cumsum(lengths)
         encoded = Encoded(np.split(seen.astype(np.int32), ends[:-1]), types, labels, lengths)
         targets_a_row = torch.tensor(max(1, int(chosen.sum())) / len(rows), dtype=torch.float32)
-        made, first = [], 0
-        for part in parts:
-            last = first + len(part)
+        made = []
+        firsts = np.cumsum([0, *map(len, parts)])
+        for number in wanted:
+            first, last = int(firsts[number]), int(firsts[number + 1])
             batch = collate(encoded, np.arange(first, last), self.vocabulary.pad)
             flat = slice(int(ends[first] - lengths[first]), int(ends[last - 1]))
             places = np.flatnonzero(batch["attention_mask"].numpy())
@@ -83,7 +87,6 @@ class MaskedRows:
             batch["targets"] = torch.from_numpy(tokens[flat][chosen[flat]])
             batch["targets_a_row"] = targets_a_row
             made.append(batch)
-            first = last
         return made
 
     def _sequences(

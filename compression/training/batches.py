@@ -23,10 +23,12 @@ class MicroBatch:
     Attributes:
         rows: row numbers in the encoded data, [b].
         tensors: model inputs and labels, padded to the longest of the part.
+        share: share of the step's rows; 0 for one that only keeps a process without rows in step with the others.
     """
 
     rows: np.ndarray
     tensors: dict[str, torch.Tensor]
+    share: float
 
 
 class TrainingRows(Protocol):
@@ -39,15 +41,18 @@ class TrainingRows(Protocol):
     def identity(self) -> str:
         """Digest of the rows: a checkpoint of a training on others is not resumed from."""
 
-    def tensors(self, step: int, parts: Sequence[NDArray[np.int64]]) -> list[dict[str, torch.Tensor]]:
-        """The tensors of an optimiser step; all randomness in them is a function of the step.
+    def tensors(
+        self, step: int, parts: Sequence[NDArray[np.int64]], wanted: Sequence[int]
+    ) -> list[dict[str, torch.Tensor]]:
+        """The tensors of an optimiser step; all randomness in them is a function of the step and its rows.
 
         Args:
             step: number of the step.
             parts: row numbers of each micro-batch; together they are the step's rows, in whatever parts.
+            wanted: numbers of the parts to make; the others are made by other processes.
 
         Returns:
-            Model inputs and labels of each micro-batch.
+            Model inputs and labels of each wanted micro-batch.
         """
 
 
@@ -72,10 +77,12 @@ class EncodedRows:
         """See `TrainingRows`."""
         return self.encoded.digest()
 
-    def tensors(self, step: int, parts: Sequence[NDArray[np.int64]]) -> list[dict[str, torch.Tensor]]:
+    def tensors(
+        self, step: int, parts: Sequence[NDArray[np.int64]], wanted: Sequence[int]
+    ) -> list[dict[str, torch.Tensor]]:
         """See `TrainingRows`; the same in every step."""
         del step
-        return [collate(self.encoded, part, self.pad_token_id) for part in parts]
+        return [collate(self.encoded, parts[number], self.pad_token_id) for number in wanted]
 
 
 class StepBatches(Dataset[list[MicroBatch]]):
@@ -83,15 +90,25 @@ class StepBatches(Dataset[list[MicroBatch]]):
 
     Random access by step is what lets a resumed training go on in the middle of an epoch, and worker processes prepare
     the same batches as the training process would.
+
+    Args:
+        rows: what is read.
+        config: size of batches, epochs or steps.
+        seed: seed of the order of the rows.
+        processes: processes that share the rows of each step.
+        process: number of this one.
     """
 
-    def __init__(self, rows: TrainingRows, config: TrainingConfig, *, seed: int) -> None:
+    def __init__(
+        self, rows: TrainingRows, config: TrainingConfig, *, seed: int, processes: int = 1, process: int = 0
+    ) -> None:
         count = len(rows.lengths)
         if count == 0:
             raise DataError("there are no training rows")
         self._rows = rows
         self._order = LengthBucketBatches(rows.lengths, config.batch_size, seed, bucketing=config.length_bucketing)
-        self._micro_size = math.ceil(config.batch_size / config.accumulation_steps)
+        self._micro_size = math.ceil(config.batch_size / (config.accumulation_steps * processes))
+        self._processes, self._process = processes, process
         self._epoch: tuple[int, list[np.ndarray]] | None = None
         self.steps_per_epoch = math.ceil(count / config.batch_size)
         self.total_steps = config.steps or max(1, math.ceil(round(config.epochs * self.steps_per_epoch, 6)))
@@ -102,8 +119,14 @@ class StepBatches(Dataset[list[MicroBatch]]):
     def __getitem__(self, step: int) -> list[MicroBatch]:
         rows = self.rows(step)
         parts = [rows[start : start + self._micro_size] for start in range(0, len(rows), self._micro_size)]
-        tensors = self._rows.tensors(step, parts)
-        return [MicroBatch(part, made) for part, made in zip(parts, tensors, strict=True)]
+        own = list(range(self._process, len(parts), self._processes))
+        shares = [len(parts[number]) / len(rows) for number in own]
+        if len(own) < math.ceil(len(parts) / self._processes):
+            own, shares = [*own, 0], [*shares, 0.0]
+        tensors = self._rows.tensors(step, parts, own)
+        return [
+            MicroBatch(parts[number], made, share) for number, made, share in zip(own, tensors, shares, strict=True)
+        ]
 
     def rows(self, step: int) -> np.ndarray:
         """Row numbers of an optimiser step; the last batch of an epoch may be smaller."""

@@ -22,6 +22,7 @@ from compression.training.config import TrainingConfig
 from compression.training.hooks import StepHooks
 from compression.training.optimizer import build_optimizer, learning_rate_factor
 from compression.training.precision import build_accelerator, prepared, seed_step
+from compression.training.processes import Processes
 
 Tensors = dict[str, torch.Tensor]
 LossFunction = Callable[[Any, Tensors], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
@@ -76,6 +77,9 @@ def train(
 ) -> TrainingResult:
     """Train a module in place. On a CPU the result is a function of the arguments: interruptions leave no trace in it.
 
+    Started in several processes by torchrun, they share the rows of every step and end with the same weights; the first
+    one reports, keeps the history and writes checkpoints.
+
     Args:
         model: module to train; whatever is trainable in it is trained.
         loss_function: (model, batch) -> (loss, its named parts). Both are means over the examples of the batch, so that
@@ -87,7 +91,7 @@ def train(
         work: folder for the resumable checkpoint; a training that was stopped goes on from there.
         control: where to report progress, and whether to stop.
         history: file for the loss curve, a JSON object a line.
-        evaluate: model -> score on the selection split, higher is better.
+        evaluate: model -> score on the selection split, higher is better. Every process measures; the first one counts.
         extra_batch: row numbers -> further tensors for the batch, such as the teacher's outputs.
         hooks: what else is done around each step.
         description: name of the phase in progress displays.
@@ -100,10 +104,11 @@ def train(
         UserError: the training diverged.
     """
     work.mkdir(parents=True, exist_ok=True)
-    batches = StepBatches(rows, config, seed=seed)
+    accelerator = build_accelerator(runtime)
+    processes = Processes(accelerator)
+    batches = StepBatches(rows, config, seed=seed, processes=processes.count, process=processes.index)
     settings = config.model_dump_json(exclude={"checkpoint_seconds"})
     owner = identity(model, rows.identity(), settings, str(seed), runtime.device, runtime.precision)
-    accelerator = build_accelerator(runtime)
     with prepared(accelerator, model, build_optimizer(model, config)) as (wrapped, optimizer):
         checkpoint = CheckpointFile(work / "training.safetensors", model, optimizer, accelerator.scaler, owner)
         run = _Run(
@@ -111,10 +116,10 @@ def train(
             loss_function=loss_function,
             batches=batches,
             optimizer=optimizer,
-            accelerator=accelerator,
+            processes=processes,
             config=config,
             seed=seed,
-            control=control,
+            control=control if processes.is_first else Control(should_stop=control.should_stop),
             history=history,
             evaluate=evaluate,
             extra_batch=extra_batch,
@@ -137,7 +142,7 @@ class _Run:
     loss_function: LossFunction
     batches: StepBatches
     optimizer: Any
-    accelerator: Any
+    processes: Processes
     config: TrainingConfig
     seed: int
     control: Control
@@ -151,7 +156,8 @@ class _Run:
     def run(self, runtime: Runtime, checkpoint: CheckpointFile, description: str) -> None:
         """All remaining steps, with records, measurements and checkpoints between them."""
         state, progress = self.state, self.control.progress
-        self.history.write_text("".join(map(_json_line, state.history)), encoding="utf-8")
+        if self.processes.is_first:
+            self.history.write_text("".join(map(_json_line, state.history)), encoding="utf-8")
         progress.start(description, self.batches.total_steps, done=state.step)
         started = saved = time.monotonic()
         earlier = state.seconds
@@ -164,16 +170,20 @@ class _Run:
                 self._measure_if_due()
                 state.seconds = earlier + time.monotonic() - started
                 if time.monotonic() - saved >= self.config.checkpoint_seconds:
-                    checkpoint.save(state)
+                    self._save(checkpoint)
                     saved = time.monotonic()
         except Interrupted:
-            checkpoint.save(state)
+            self._save(checkpoint)
             raise
         finally:
             progress.finish()
         if state.interval_steps:
             self._record_losses()
         self._refuse_divergence(finite=all(bool(torch.isfinite(p).all()) for p in self.model.parameters()))
+
+    def _save(self, checkpoint: CheckpointFile) -> None:
+        if self.processes.is_first:
+            checkpoint.save(self.state)
 
     def result(self) -> TrainingResult:
         """Summary of the finished run."""
@@ -191,25 +201,26 @@ class _Run:
 
     def _step(self, micro_batches: list[MicroBatch]) -> None:
         """One optimiser step; a stop is honoured only before anything changes, so that the step is simply repeated."""
-        state = self.state
-        seed_step(self.seed, state.step, self.accelerator.process_index)
+        state, accelerator = self.state, self.processes.accelerator
+        seed_step(self.seed, state.step, self.processes.index)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step)
         if not self.model.training:  # after a measurement; the switch walks over all modules
             self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         self.hooks.before_step(state.step, self.batches.total_steps)
-        rows = np.concatenate([part.rows for part in micro_batches])
-        sums = dict(state.interval_sums)
+        losses: Tensors = {}
         for part in micro_batches:
-            self.control.check()
-            share = len(part.rows) / len(rows)
-            for name, value in self._backward(part, share, last=part is micro_batches[-1]).items():
-                sums[name] = sums.get(name, 0) + share * value.detach().float()
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm or math.inf)
+            if part is micro_batches[0] or self.processes.count == 1:
+                self._check_stop()
+            for name, value in self._backward(part, last=part is micro_batches[-1]).items():
+                losses[name] = losses.get(name, 0) + part.share * value.detach().float()
+        losses = self.processes.sums(losses)
+        sums = {name: state.interval_sums.get(name, 0) + value for name, value in losses.items()}
+        accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm or math.inf)
         self.optimizer.step()
         self.hooks.after_step()
-        tokens = int(self.lengths[rows].sum())
+        tokens = int(self.lengths[self.batches.rows(state.step)].sum())
         state.step += 1
         state.tokens += tokens
         state.interval_steps += 1
@@ -218,15 +229,22 @@ class _Run:
         if state.step % math.ceil(self.batches.total_steps / HISTORY_RECORDS) == 0:
             self._record_losses()
 
-    def _backward(self, part: MicroBatch, share: float, *, last: bool) -> Tensors:
+    def _check_stop(self) -> None:
+        """Raise when a stop was asked for; all processes do, or none."""
+        if self.processes.any(self.control.should_stop()):
+            raise Interrupted("stopped on request")
+
+    def _backward(self, part: MicroBatch, *, last: bool) -> Tensors:
         """Add a micro-batch's share to the gradient; returns its losses by name."""
+        accelerator = self.processes.accelerator
         batch = dict(part.tensors)
         if self.extra_batch is not None:
             batch |= self.extra_batch(part.rows)
-        batch = {name: tensor.to(self.accelerator.device, non_blocking=True) for name, tensor in batch.items()}
-        with nullcontext() if last else self.accelerator.no_sync(self.model):
+        batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+        with nullcontext() if last else accelerator.no_sync(self.model):
             loss, parts = self.loss_function(self.model, batch)
-            self.accelerator.backward(loss * share)
+            # Gradients are averaged over the processes, and shares are of the rows of them all.
+            accelerator.backward(loss * (part.share * self.processes.count))
         return {"loss": loss, **parts}
 
     def _learning_rate(self, step: int) -> float:
@@ -253,16 +271,30 @@ class _Run:
             return
         if not self.hooks.is_candidate():
             return
-        score = self.evaluate(self.model)
+        score = self._score(self.evaluate)
         state.measured_step = state.step
         state.without_gain += 1
         if self.config.keep == "last":
             state.best_score = score
         elif state.best_score is None or score > state.best_score:
             state.best_score, state.best_step, state.without_gain = score, state.step, 0
-            weights = weights_of(self.accelerator.unwrap_model(self.model))
+            weights = weights_of(self.processes.accelerator.unwrap_model(self.model))
             state.best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
         self._record({"epoch": self._epochs(), "selection_score": score})
+
+    def _score(self, evaluate: Callable[[Any], float]) -> float:
+        """The first process's score; a stop within any process's measurement stops all of them after theirs."""
+        score, stopped = 0.0, False
+        try:
+            score = evaluate(self.processes.accelerator.unwrap_model(self.model))
+        except Interrupted:
+            stopped = True
+        if self.processes.any(stopped):
+            raise Interrupted("stopped on request")
+        if self.processes.count == 1:
+            return score
+        mine = torch.tensor(score if self.processes.is_first else 0.0, device=self.processes.accelerator.device)
+        return float(self.processes.sums({"score": mine})["score"])
 
     def _early_stop(self) -> bool:
         patience = self.config.early_stopping_patience
@@ -271,8 +303,9 @@ class _Run:
     def _record(self, values: dict[str, float]) -> None:
         record = {"step": self.state.step, **values}
         self.state.history.append(record)
-        with self.history.open("a", encoding="utf-8") as file:
-            file.write(_json_line(record))
+        if self.processes.is_first:
+            with self.history.open("a", encoding="utf-8") as file:
+                file.write(_json_line(record))
         self.control.progress.log(self.state.step, values)
 
     def _epochs(self) -> float:

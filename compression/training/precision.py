@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import nn
 
@@ -36,7 +36,10 @@ def build_accelerator(runtime: Runtime) -> Accelerator:
     # The state is one a process, and it refuses a second stage that wants another precision than the first one.
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
-        cpu=runtime.device == "cpu", mixed_precision="no" if runtime.precision == "fp32" else runtime.precision
+        cpu=runtime.device == "cpu",
+        mixed_precision="no" if runtime.precision == "fp32" else runtime.precision,
+        # Several processes would wait for the gradient of a part that the loss does not use, such as a pooler.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 
 

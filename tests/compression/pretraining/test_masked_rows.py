@@ -34,7 +34,7 @@ def restored(batch: dict[str, torch.Tensor]) -> torch.Tensor:
 def test_sequences_segments_and_targets(packed, objective):
     made = rows(packed, objective)
     numbers = np.array([4, 0, 17, 3])
-    [batch] = made.tensors(5, [numbers])
+    [batch] = made.tensors(5, [numbers], [0])
     pieces, mask = restored(batch), batch["attention_mask"].bool()
     for place, number in enumerate(numbers):
         real = pieces[place][mask[place]].tolist()
@@ -64,8 +64,8 @@ def test_sequences_segments_and_targets(packed, objective):
 def test_micro_batches_have_no_influence(packed, objective, choice):
     made = rows(packed, objective, choice=choice)
     numbers = np.arange(20)
-    [whole] = made.tensors(1, [numbers])
-    parts = made.tensors(1, [numbers[:7], numbers[7:8], numbers[8:]])
+    [whole] = made.tensors(1, [numbers], [0])
+    parts = made.tensors(1, [numbers[:7], numbers[7:8], numbers[8:]], [0, 1, 2])
     longest = whole["input_ids"].shape[1]
 
     def column(name):
@@ -81,14 +81,25 @@ def test_micro_batches_have_no_influence(packed, objective, choice):
 
 def test_a_step_is_a_function_of_seed_and_step(packed):
     numbers = np.arange(10)
-    [first], [again] = rows(packed).tensors(3, [numbers]), rows(packed).tensors(3, [numbers])
+    [first], [again] = rows(packed).tensors(3, [numbers], [0]), rows(packed).tensors(3, [numbers], [0])
     assert all(torch.equal(first[name], again[name]) for name in first)
-    for other in (rows(packed).tensors(4, [numbers]), rows(packed, seed=1).tensors(3, [numbers])):
+    for other in (rows(packed).tensors(4, [numbers], [0]), rows(packed, seed=1).tensors(3, [numbers], [0])):
         assert not torch.equal(first["input_ids"], other[0]["input_ids"])
 
 
 def test_a_step_without_a_target_does_not_divide_by_zero(packed):
     made = MaskedRows(packed, vocabulary(), MaskingConfig(probability=1e-9), "masked_lm", 0)
-    [batch] = made.tensors(0, [np.array([1])])
+    [batch] = made.tensors(0, [np.array([1])], [0])
     assert len(batch["targets"]) == 0
     assert float(batch["targets_a_row"]) == 1
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_processes_see_parts_of_the_same_masks(packed, objective):
+    made = rows(packed, objective)
+    parts = [np.arange(5), np.arange(5, 6), np.arange(6, 12)]
+    whole = made.tensors(2, parts, [0, 1, 2])
+    for number in range(3):
+        [own] = made.tensors(2, parts, [number])
+        assert own.keys() == whole[number].keys()
+        assert all(torch.equal(own[name], whole[number][name]) for name in own)

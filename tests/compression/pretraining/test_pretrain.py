@@ -120,8 +120,8 @@ def test_the_loss_is_that_of_transformers_over_the_whole_head(text):
     splits = pretrain.pack(Corpus(settings.corpus, (text,)), tiny_tokenizer(), text / "work" / "corpus", special_tokens=2, max_length=16, control=Control())  # fmt: skip
     vocabulary = Vocabulary.of(tiny_tokenizer())
     rows = MaskedRows(splits.train, vocabulary, settings.masking, "masked_lm", 0)
-    [whole] = rows.tensors(3, [np.arange(10)])
-    parts = rows.tensors(3, [np.arange(4), np.arange(4, 10)])
+    [whole] = rows.tensors(3, [np.arange(10)], [0])
+    parts = rows.tensors(3, [np.arange(4), np.arange(4, 10)], [0, 1])
     labels = torch.full_like(whole["input_ids"], -100)
     labels.view(-1)[whole["positions"]] = whole["targets"]
     inputs = {name: whole[name] for name in ("input_ids", "attention_mask")}

@@ -118,11 +118,7 @@ def test_equals_a_plain_torch_loop(tmp_path):
         optimizer.step()
     assert result.steps == len(batches) == 14
     for name, tensor in model.state_dict().items():
-<<<<<<< HEAD
         # The fused kernel rounds otherwise than the plain one, by how much depends on the CPU; a step is up to 1e-2.
-=======
-        # Keys' biases have no gradient but rounding, which Adam's division makes visible.
->>>>>>> 5b49de6 (Several processes train one model together: rows of every step shared, the same losses as one process)
         torch.testing.assert_close(run.model.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
 
 

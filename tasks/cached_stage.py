@@ -22,7 +22,8 @@ from prefect.serializers import Serializer
 from prefect.transactions import IsolationLevel
 
 from tasks.artifact_store import ArtifactReference, ArtifactStore
-from tasks.execution import Execution, run_in_process, run_stage
+from tasks.child_processes import processes_of, run_in_process
+from tasks.execution import Execution, run_stage
 from tasks.invocation import StageInvocation
 from tasks.locks import lock_file
 from tasks.settings import Settings, current_settings
@@ -129,8 +130,8 @@ class StageCachePolicy(CachePolicy):
 
 def _run(invocation: StageInvocation, execution: Execution) -> ArtifactReference:
     settings = current_settings()
-    runner = run_stage if settings.workers == 1 else run_in_process
-    return runner(invocation, execution, settings)
+    alone = settings.workers == 1 and processes_of(invocation, settings) == 1
+    return (run_stage if alone else run_in_process)(invocation, execution, settings)
 
 
 def cached_stage(settings: Settings, kind: str, name: str) -> "Task[[StageInvocation, Execution], ArtifactReference]":

@@ -1,32 +1,27 @@
 """Running one stage for real: machine slot, folders, progress, MLflow run, and the product into the store."""
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from compression.configuration import Config
 from compression.control import Control
-from compression.errors import Interrupted, UserError
 from compression.runtime import Runtime
 from tasks import stopping
 from tasks.artifact_store import ArtifactReference, ArtifactStore
 from tasks.invocation import StageInvocation
 from tasks.locks import machine_slot
+from tasks.process_group import call_others, wait_for_call
 from tasks.progress import StageProgress
 from tasks.settings import Settings
 from tasks.stages.base import Stage, StageRequest
 
 if TYPE_CHECKING:
     from tasks.tracking import DatasetUse, StageRun
-
-_STOP_GRACE_SECONDS = 30.0
 
 
 class Execution(Config):
@@ -60,22 +55,10 @@ def run_stage(invocation: StageInvocation, execution: Execution, settings: Setti
     with _slot(invocation, settings) as slot, _tracked(invocation, execution, settings, key) as run:
         if slot is not None and runtime.device == "cuda" and settings.workers > 1:
             _see_one_gpu(slot)
-        work = settings.home_folder / "work" / key
-        work.mkdir(parents=True, exist_ok=True)
-        output = store.new_folder()
         progress = StageProgress(invocation.label, run.log if run else lambda _step, _metrics: None)
-        request = StageRequest(
-            config=stage.config_model.model_validate(invocation.config),
-            inputs={role: given.locate(store) for role, given in invocation.inputs.items()},
-            output=output,
-            work=work,
-            task=invocation.task,
-            roots=invocation.roots,
-            seed=invocation.seed or 0,
-            runtime=runtime,
-            control=Control(progress, stopping.stop_requested),
-            cache=settings.cache_folder,
-        )
+        request = _request(invocation, settings, key, Control(progress, stopping.stop_requested))
+        output, work = request.output, request.work
+        call_others(work)
         started = time.monotonic()
         try:
             with stopping.stopping_between_steps(), _threads(stage, runtime):
@@ -95,6 +78,46 @@ def run_stage(invocation: StageInvocation, execution: Execution, settings: Setti
             run.finish(meta, digest=digest, uri=store.folder(digest).as_uri())
         shutil.rmtree(work, ignore_errors=True)
     return reference
+
+
+def run_beside(invocation: StageInvocation, settings: Settings) -> None:
+    """Take part in a stage that another process runs by `run_stage`: compute with it, but store and record nothing.
+
+    Args:
+        invocation: the stage and its inputs.
+        settings: store and runtime.
+
+    Raises:
+        UserError: as `run_stage`.
+        Interrupted: a stop was asked for.
+    """
+    stage, runtime, key = invocation.stage, settings.runtime(), invocation.key(settings.runtime())
+    control = Control(should_stop=stopping.stop_requested)
+    wait_for_call(settings.home_folder / "work" / key, control)
+    request = _request(invocation, settings, key, control)
+    try:
+        with stopping.stopping_between_steps(), _threads(stage, runtime):
+            stage.run(request)
+    finally:
+        shutil.rmtree(request.output, ignore_errors=True)
+
+
+def _request(invocation: StageInvocation, settings: Settings, key: str, control: Control) -> StageRequest:
+    store = ArtifactStore(settings.store_folder)
+    work = settings.home_folder / "work" / key
+    work.mkdir(parents=True, exist_ok=True)
+    return StageRequest(
+        config=invocation.stage.config_model.model_validate(invocation.config),
+        inputs={role: given.locate(store) for role, given in invocation.inputs.items()},
+        output=store.new_folder(),
+        work=work,
+        task=invocation.task,
+        roots=invocation.roots,
+        seed=invocation.seed or 0,
+        runtime=settings.runtime(),
+        control=control,
+        cache=settings.cache_folder,
+    )
 
 
 def _threads(stage: Stage, runtime: Runtime) -> AbstractContextManager[None]:
@@ -163,65 +186,3 @@ def _dataset(invocation: StageInvocation) -> "DatasetUse | None":
     if corpus is None or invocation.corpus is None:
         return None
     return DatasetUse(corpus.name, invocation.corpus, context=stage.kind)
-
-
-def run_in_process(invocation: StageInvocation, execution: Execution, settings: Settings) -> ArtifactReference:
-    """Run a stage in a process of its own, so that several can run side by side without sharing torch's generator.
-
-    The child gets its share of the cores, is told to stop when this process is, and ends when this process dies.
-
-    Args:
-        invocation: see `run_stage`.
-        execution: see `run_stage`.
-        settings: see `run_stage`.
-
-    Returns:
-        See `run_stage`.
-
-    Raises:
-        UserError: the child's own message.
-        Interrupted: a stop was asked for.
-        RuntimeError: the child died, for example for lack of memory.
-    """
-    order = {
-        "invocation": invocation.model_dump(mode="json"),
-        "execution": execution.model_dump(mode="json"),
-        "settings": settings.model_dump(mode="json"),
-        "parent": os.getpid(),
-    }
-    environment = {**os.environ, "OMP_NUM_THREADS": str(settings.runtime().threads)}
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tasks.stage_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-        start_new_session=True,  # a terminal's Ctrl-C reaches us alone, and we pass it on once
-    )
-    answer = _talk(child, json.dumps(order))
-    outcome: dict[str, Any] = json.loads(answer) if answer.strip() else {}
-    if "reference" in outcome:
-        return ArtifactReference.model_validate(outcome["reference"])
-    if outcome.get("interrupted"):
-        raise Interrupted("stopped on request")
-    if "user_error" in outcome:
-        raise UserError(outcome["user_error"])
-    cause = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
-    raise RuntimeError(f"{invocation.label}: the stage's process died ({cause})")
-
-
-def _talk(child: "subprocess.Popen[str]", order: str) -> str:
-    """Send the order, wait for the answer, pass a stop request on."""
-    given: str | None = order
-    stopping_since: float | None = None
-    while True:
-        try:
-            return child.communicate(given, timeout=0.2)[0]
-        except subprocess.TimeoutExpired:
-            given = None
-        if stopping.stop_requested():
-            if stopping_since is None:
-                stopping_since = time.monotonic()
-                child.terminate()
-            elif time.monotonic() - stopping_since > _STOP_GRACE_SECONDS:
-                child.kill()

@@ -44,8 +44,15 @@ class Settings(BaseSettings):
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="torch device type")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of training")
-    threads: int | None = Field(None, ge=1, description="torch threads of a stage; cores / workers by default")
+    threads: int | None = Field(
+        None, ge=1, description="torch threads of a process; cores / (workers * processes) by default"
+    )
     workers: int = Field(1, ge=1, description="Stages side by side; above 1, each in a process of its own")
+    processes: int = Field(
+        1,
+        ge=1,
+        description="Processes that train a stage together, each with its share of every batch; on CUDA a GPU each",
+    )
     dataloader_workers: int = Field(0, ge=0, description="Processes that prepare batches")
 
     @classmethod
@@ -107,9 +114,10 @@ class Settings(BaseSettings):
             The runtime with every `auto` resolved.
         """
         whole = Runtime.detect(self.device, self.precision, self.threads, self.dataloader_workers)
-        if self.threads or self.workers == 1:
+        at_once = self.workers * self.processes
+        if self.threads or at_once == 1:
             return whole
-        return Runtime(whole.device, whole.precision, max(1, whole.threads // self.workers), self.dataloader_workers)
+        return Runtime(whole.device, whole.precision, max(1, whole.threads // at_once), self.dataloader_workers)
 
 
 _current: list[Settings] = []

@@ -8,8 +8,9 @@ import sys
 from typing import Any
 
 from compression.errors import Interrupted, UserError
-from tasks.execution import Execution, run_stage
+from tasks.execution import Execution, run_beside, run_stage
 from tasks.invocation import StageInvocation
+from tasks.process_group import is_first
 from tasks.settings import Settings, use_settings
 from tasks.stopping import stop_signals
 
@@ -17,7 +18,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Run the stage that standard input orders and answer with its reference, or why there is none."""
+    """Run the stage that standard input orders, or take part in it; answer with its reference, or why there is none."""
     order = json.load(sys.stdin)
     _die_with(order["parent"])
     # Libraries print to standard output, which is ours for the answer.
@@ -27,11 +28,16 @@ def main() -> None:
     with stop_signals():
         outcome = _outcome(order, settings)
     json.dump(outcome, answer)
+    if outcome and not is_first():
+        sys.exit(1)  # the first process, which waits for this one, will not get an answer
 
 
 def _outcome(order: dict[str, Any], settings: Settings) -> dict[str, Any]:
     invocation = StageInvocation.model_validate(order["invocation"])
     try:
+        if not is_first():
+            run_beside(invocation, settings)
+            return {}
         reference = run_stage(invocation, Execution.model_validate(order["execution"]), settings)
     except (Interrupted, KeyboardInterrupt):
         return {"interrupted": True}

@@ -83,6 +83,7 @@ class Stage(ABC):
         takes_rows: whether it takes the rows of a `data` stage before it, in place of the task's training rows.
         splits: data splits whose content enters the cache key, unless the configuration says otherwise (`reads`).
         uses_seed: whether the seed changes the product, unless the configuration says otherwise (`is_random`).
+        several_processes: whether several processes may run it together, each with its share of every batch.
         needs_student: whether at the start of a chain it needs a `student`, as it cannot train the encoder itself.
         resource: `training` stages take a slot of the machine; `measurement` stages want it for themselves.
     """
@@ -94,6 +95,7 @@ class Stage(ABC):
     produces: ClassVar[Product | Literal["same"]]
     splits: ClassVar[tuple[Split, ...]] = ()
     uses_seed: ClassVar[bool] = False
+    several_processes: ClassVar[bool] = False
     needs_student: ClassVar[bool] = False
     takes_rows: ClassVar[bool] = False
     resource: ClassVar[Literal["light", "training", "measurement"]] = "light"

@@ -17,6 +17,7 @@ class Finetune(Stage):
     produces = "classifier"
     splits = ("train", "selection")
     uses_seed = True
+    several_processes = True
     takes_rows = True
     resource = "training"
 

@@ -20,6 +20,7 @@ class Pretrain(Stage):
     accepts: ClassVar[frozenset[Product]] = frozenset({"encoder"})
     produces = "encoder"
     uses_seed = True
+    several_processes = True
     resource = "training"
 
     def roles(self, config: PretrainConfig) -> tuple[str, ...]:

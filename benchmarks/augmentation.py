@@ -1,9 +1,10 @@
 """Candidates for augmentation beside the usual way: `python -m benchmarks.augmentation`.
 
 The usual way, as TinyBERT's released code does it: one forward pass a masked word at batch 1 in fp32, scores of the
-whole vocabulary at every position, a full sort; and a full sort of the vocabulary for each word's neighbours. CPU time a
-question on one thread; the variants take turns, each round in another order, and the median over the rounds counts. The
-usual way is slow, so it may be measured on every n-th of the sentences alone, counted in order of length.
+whole vocabulary at every position, a full sort; and a full sort of the vocabulary for each word's neighbours. CPU time
+a question on one thread; the variants take turns, each round in another order, and the median over the rounds counts.
+The usual way is slow, so it may be measured on every n-th of the sentences alone, in order of length, beginning so that
+its questions are about as long as those of the others.
 """
 
 import argparse
@@ -148,12 +149,13 @@ def masked_lm(sentences: Sequence[str], tokenizer: Any, every: int, rounds: int)
     }
     some = ways["sentence", "fp32"]
     texts = some.read(sentences, ENGLISH_STOP_WORDS)
-    few = sorted(texts, key=lambda text: len(text.pieces))[every // 2 :: every]
+    ordered = sorted(texts, key=lambda text: len(text.pieces))
+    parts = [ordered[start::every] for start in range(every)]
+    few = min(parts, key=lambda part: abs(_pieces(part) - _pieces(texts)))
     questions, asked = (sum(len(text.positions) for text in part) for part in (texts, few))
     is_word, plain = some.is_word, model()
     for name, part, count in (("batched", texts, questions), ("the usual way", few, asked)):
-        pieces = sum(len(text.pieces) * len(text.positions) for text in part) / count
-        print(f"{name}: {len(part)} sentences, {count} questions of {pieces:.1f} pieces")
+        print(f"{name}: {len(part)} sentences, {count} questions of {_pieces(part):.1f} pieces")
     usual = Variant(
         "usual way, two copies, fp32",
         lambda: usual_masked_words(plain, tokenizer, few, is_word, two_copies=True),
@@ -197,6 +199,12 @@ def neighbours(words: int, rounds: int) -> None:
     found = [set(row) for row in nearest_words(vectors, few, _CANDIDATES).tolist()]
     equal = sum(one == other for one, other in zip(usual_neighbours(vectors, unit, few), found, strict=True))
     print(f"equal neighbour sets: {equal} of {len(few)}")
+
+
+def _pieces(texts: Sequence[MaskedText]) -> float:
+    """Pieces of a question, on average."""
+    questions = sum(len(text.positions) for text in texts)
+    return sum(len(text.pieces) * len(text.positions) for text in texts) / max(1, questions)
 
 
 def _print(variants: Sequence[Variant]) -> None:

@@ -54,6 +54,8 @@ def nearest_words(
         # One more, as the word itself is among them.
         candidates = _best_groups(vectors.matrix, lengths, block, count + 1 + _SPARE)
         for place, row in enumerate(block.tolist()):
+            if lengths[row] == 0:
+                continue
             near = _nearest_first(vectors.matrix, lengths, row, candidates[place])[:count]
             found[start + place, : len(near)] = near
         control.progress.advance(len(block))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 # Like BERT's basic tokenizer: Chinese characters are words of their own, everything else is cut at spaces and marks.
 _IDEOGRAPH = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"
-_RUN = re.compile(rf"[{_IDEOGRAPH}]|(?:(?![{_IDEOGRAPH}])[^\W_])+")
+_RUN = re.compile(rf"(?=[{_IDEOGRAPH}])[^\W_]|(?:(?![{_IDEOGRAPH}])[^\W_])+")
 
 _STOP_WORDS = """
 a an the

@@ -135,8 +135,8 @@ class AugmentConfig(Config):
     quality_sample: int = Field(
         0,
         ge=0,
-        description="Rows whose first copy is shown to the teacher for the quality report; 0 asks no teacher. With "
-        "`max_shift` all copies are",
+        description="At most so many rows' first copy is shown to the teacher for the quality report; 0 asks no teacher. "
+        "With `max_shift` all copies are",
     )
     seed: int | None = Field(
         None,

@@ -1,5 +1,6 @@
 """Augmented rows of a part of a data set, and what was counted while they were made."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ class RowMaker:
         copier: gives the copies of a text.
         judge: a teacher, or None.
         max_shift: copies that move the teacher's output by more are dropped; None drops none.
-        judged_rows: rows whose first copy is shown to the teacher; with `max_shift` all copies are.
+        judged_rows: at most so many rows' first copy is shown to the teacher; with `max_shift` all copies are.
         control: whether to stop.
     """
 
@@ -82,7 +83,7 @@ class RowMaker:
         if self.max_shift is not None:
             shown = copies > 0
         else:
-            stride = max(1, len(self.data.train) // max(1, self.judged_rows))
+            stride = math.ceil(len(self.data.train) / max(1, self.judged_rows))
             shown = (copies == 1) & ((places + start) % stride == 0) & (self.judged_rows > 0)
         if self.judge is None or not shown.any():
             return kept, {}

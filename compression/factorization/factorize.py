@@ -61,15 +61,8 @@ def apply(
     control = control or Control()
     shape = shape_of_model(model)
     found = targets(config, shape)
-    if (
-        config.embedding is not None
-        and isinstance(model, BertpressForMaskedLM)
-        and not model.config.tie_word_embeddings
-    ):
-        raise UserError(
-            "the masked-LM head has an output map of its own (tie_word_embeddings is false), which the embedding's "
-            "factors cannot express"
-        )
+    if config.embedding is not None:
+        _refuse_untied_output(model)
     weightings = _weightings(model, config, found, rows, runtime or Runtime(), control)
     weights, prefix = dict(model.state_dict()), prefix_of(model)
     reports: list[MatrixReport] = []

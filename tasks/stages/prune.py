@@ -47,6 +47,17 @@ class Prune(Stage):
         """The pruned shape; see `Stage.reshape`."""
         return pruned_shape(config, shape)
 
+    def remarks(self, config: PruneConfig, shape: EncoderShape | None, teacher: EncoderShape | None) -> tuple[str, ...]:
+        """What the plan's size leaves open; see `Stage.remarks`."""
+        if config.weights is not None:
+            share = f"{config.weights.sparsity:.0%} of the layers' weights"
+            return (f"{share} become 0, which dense arithmetic neither skips nor saves: not smaller, not faster",)
+        if config.structured is not None:
+            return ("size as if heads and neurons went in equal shares: the data decide",)
+        if config.vocabulary is not None:
+            return ("size with the whole vocabulary: the texts decide which word pieces stay",)
+        return ()
+
     def run(self, request: StageRequest) -> dict[str, Any]:
         """Prune and save the model; see `Stage.run`."""
         from compression.architecture.checkpoint import load_tokenizer, save_checkpoint

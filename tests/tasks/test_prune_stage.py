@@ -127,6 +127,16 @@ def test_order_of_stages_is_judged_by_what_the_configuration_needs():
     assert broken_rule([("prune", False), ("evaluate", False)], finetuned=False, registry=stages())[0] == 1
 
 
+def test_a_plan_says_what_its_sizes_leave_open():
+    def remarks(fields):
+        return Prune().remarks(PruneConfig(**fields), None, None)
+
+    assert "80% of the layers' weights become 0" in remarks({"weights": {"sparsity": 0.8}})[0]
+    assert remarks({"structured": {"sparsity": 0.5}})
+    assert remarks({"vocabulary": {}})
+    assert remarks({"heads": {"count": 1}}) == ()
+
+
 def test_planning_imports_neither_torch_nor_transformers():
     code = (
         "import sys, tasks.stages.prune;"

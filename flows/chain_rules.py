@@ -43,11 +43,11 @@ def broken_rule(
         stage, last = registry[kind], position == len(chain) - 1
         if kind == LAST_KIND and not last:
             return position, f"`{LAST_KIND}` ends a chain; nothing can follow it"
-        if has_student and not first:
+        if has_student and not first and not stage.student_of_model:
             return position, f"`{kind}` is given a student, which only the first stage of a chain can be"
         if first and not has_student and stage.needs_student:
             return position, f"`{kind}` at the start of a chain needs a `student`"
-        start: Product = "encoder" if has_student else product
+        start: Product = "encoder" if has_student and first else product
         reason = _refusal(stage, start, before, configs[position] if configs else None, registry)
         if reason is not None:
             return position, reason

@@ -83,7 +83,7 @@ def node_shapes(
     for node in graph.nodes.values():
         stage = stages[node.kind]
         before = shapes.get(node.inputs.get("model", node.inputs.get("encoder", "")))
-        teacher = next((given for role, given in node.inputs.items() if role.startswith("teacher")), "")
+        teacher = node.inputs.get(stage.teacher_role(node.config, tuple(node.inputs)) or "", "")
         try:
             if before is not None and stage.produces != "data":
                 shapes[node.id] = stage.reshape(node.config, before)

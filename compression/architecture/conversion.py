@@ -150,6 +150,29 @@ def to_plain(model: BertpressPreTrainedModel) -> "PreTrainedModel":
     return made.eval()
 
 
+def plain_where_possible(model: "PreTrainedModel") -> "PreTrainedModel":
+    """An encoder in transformers' own architecture where one has its shape, and as it is otherwise.
+
+    Args:
+        model: model of ours, or of transformers; left as it is.
+
+    Returns:
+        The plain model, or the given one.
+
+    Example:
+        >>> from compression.architecture.encoder.configuration_bertpress import BertpressConfig
+        >>> small = BertpressConfig.regular(layers=1, hidden_size=8, heads=2, intermediate_size=4, vocab_size=9)
+        >>> type(plain_where_possible(BertpressModel(small))).__name__
+        'BertModel'
+    """
+    if not isinstance(model, BertpressPreTrainedModel):
+        return model
+    try:
+        return to_plain(model)
+    except UserError:
+        return model
+
+
 def plain_family(shape: EncoderShape, *, pooler_activation: str = "tanh") -> str:
     """Which plain architecture has a shape.
 
@@ -301,4 +324,12 @@ def _filled(
     return model
 
 
-__all__ = ["MODEL_TYPE", "config_of", "plain_family", "shape_of_model", "to_bertpress", "to_plain"]
+__all__ = [
+    "MODEL_TYPE",
+    "config_of",
+    "plain_family",
+    "plain_where_possible",
+    "shape_of_model",
+    "to_bertpress",
+    "to_plain",
+]

@@ -37,7 +37,7 @@ class Captured:
     logits: Tensor | None = None
 
 
-def capture(model: Any, batch: dict[str, Tensor], wanted: Wanted) -> Captured:
+def capture(model: Any, batch: dict[str, Tensor], wanted: Wanted, predict_positions: Tensor | None = None) -> Captured:
     """Run a model once and take what is wanted of it.
 
     Args:
@@ -45,6 +45,8 @@ def capture(model: Any, batch: dict[str, Tensor], wanted: Wanted) -> Captured:
             gradients are kept are the caller's.
         batch: word pieces, attention mask and, if there are any, token types; whatever else it holds is left out.
         wanted: what to take.
+        predict_positions: (n,) positions among all b × l at which alone a masked-LM head is computed; None for models
+            with another head, or with a masked-LM head at every position.
 
     Returns:
         The tensors, those of each kind as many as were asked for.
@@ -62,8 +64,10 @@ def capture(model: Any, batch: dict[str, Tensor], wanted: Wanted) -> Captured:
         >>> [tuple(state.shape) for state in taken.hidden_states], taken.scores[0].shape
         ([(1, 3, 8), (1, 3, 8)], torch.Size([1, 2, 3, 3]))
     """
+    positions = {} if predict_positions is None else {"predict_positions": predict_positions}
     output = model(
         **model_inputs(model, batch),
+        **positions,
         output_hidden_states=[*wanted.hidden_states, *wanted.first_states],
         output_attention_scores=list(wanted.scores),
         output_attention_values=list(wanted.values),

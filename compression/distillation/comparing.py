@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compression.architecture.conversion import shape_of_model, to_bertpress, to_plain
+from compression.architecture.conversion import shape_of_model, to_bertpress
 from compression.control import Control
 from compression.data.encoding import Encoded
 from compression.distillation.capture import Captured, capture, frozen_teacher
@@ -18,8 +18,7 @@ from compression.distillation.comparison import Comparison, compare
 from compression.distillation.config import TaskDistillConfig
 from compression.distillation.losses.averaging import Form
 from compression.distillation.objectives import objective_losses
-from compression.distillation.projections import Projections
-from compression.distillation.student_module import StudentModule, needs_projections
+from compression.distillation.student_module import StudentModule, give_back, student_module
 from compression.distillation.teacher_states import StatesLayout, captured_in, keep_teacher_states
 from compression.runtime import Runtime
 from compression.training.precision import DTYPES
@@ -89,9 +88,7 @@ class Comparing:
         shapes = shape_of_model(ours), shape_of_model(frozen)
         comparison = compare(config.objectives, config.layer_mapping, config.heads, *shapes)
         form: Form = "released" if config.reference_code else "paper"
-        widths = tuple(shape.hidden_size for shape in shapes)
-        projections = Projections(*widths, seed=seed, form=form) if needs_projections(comparison) else None
-        module = StudentModule(ours, comparison, projections)
+        module = student_module(ours, comparison, shapes[1].hidden_size, seed=seed, form=form)
         layout = StatesLayout.of(comparison.teacher, shapes[1], DTYPES[runtime.precision])
         # The released losses count padding, of which nothing is kept.
         too_large = layout.gigabytes(encoded.lengths) > config.teacher_states_gigabytes
@@ -134,7 +131,4 @@ class Comparing:
         Args:
             student: that model.
         """
-        trained = self.module.student
-        if trained is not student:
-            student.load_state_dict(to_plain(trained).state_dict())
-        student.eval()
+        give_back(self.module.student, student)

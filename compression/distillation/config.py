@@ -37,12 +37,12 @@ class ObjectivesConfig(Config):
     relation_angle: Weight = Field(0.0, description="Angles between the batch's last [CLS] states (RKD)")
 
     def chosen(self) -> tuple[str, ...]:
-        """Names of the objectives that have a weight.
+        """Names of the objectives inside the encoders that have a weight.
 
         Returns:
             The names, in the order of the fields.
         """
-        return tuple(name for name in type(self).model_fields if getattr(self, name) > 0)
+        return tuple(name for name in ObjectivesConfig.model_fields if getattr(self, name) > 0)
 
 
 class IntermediateConfig(Config):

@@ -1,4 +1,4 @@
-"""Published settings of task distillation, by name and task."""
+"""Published settings of distillation, by name and task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,6 +46,54 @@ RECIPES: dict[str, Recipe] = {
         "the defaults by task that TinyBERT's released task_distill.py declares but never reads, and its losses",
         {**_TINYBERT, "reference_code": True, "intermediate": {**_TINYBERT["intermediate"], "epochs": 10.0}},
         _intermediate_epochs(cola=50, mnli=5, mrpc=20, sst2=10, stsb=20, qqp=5, qnli=10, rte=20),
+    ),
+}
+
+
+GENERAL_RECIPES: dict[str, Recipe] = {
+    "distilbert": Recipe(
+        "Sanh et al. 2019, arXiv:1910.01108, section 3; weights, masking and optimiser of its released command",
+        {
+            "objectives": {"soft": 5.0, "masked_lm": 2.0, "cosine": 1.0},
+            "layer_mapping": "last",
+            "temperature": 2.0,
+            "reference_code": True,
+            "masking": {"choice": "frequency_smoothed", "smoothing": 0.7},
+            "max_length": 512,
+            "epochs": 3.0,
+            "batch_size": 4000,
+            "accumulation_steps": 800,
+            "learning_rate": 5e-4,
+            "adam_beta2": 0.98,
+            "adam_epsilon": 1e-6,
+            "weight_decay": 0.0,
+            "warmup_ratio": 0.05,
+            "max_grad_norm": 5.0,
+        },
+    ),
+    "tinybert": Recipe(
+        "Jiao et al. 2019, arXiv:1909.10351, section 4.2: layers alone, otherwise as BERT-base was trained",
+        {
+            "objectives": {"embedding": 1.0, "hidden": 1.0, "attention": 1.0},
+            "layer_mapping": "uniform",
+            "max_length": 128,
+            "epochs": 3.0,
+            "batch_size": 256,
+            "learning_rate": 1e-4,
+        },
+    ),
+    "minilm": Recipe(
+        "Wang et al. 2020, arXiv:2002.10957, section 4: last layer's attention and value relations",
+        {
+            "objectives": {"attention_distribution": 1.0, "value_relation": 1.0},
+            "layer_mapping": "last",
+            "max_length": 512,
+            "batch_size": 1024,
+            "accumulation_steps": 32,
+            "steps": 400_000,
+            "learning_rate": 5e-4,
+            "warmup_ratio": 0.01,
+        },
     ),
 }
 

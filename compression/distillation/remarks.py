@@ -5,8 +5,9 @@ from typing import Protocol
 from compression.architecture.shape import EncoderShape
 from compression.distillation.comparison import compare, comparison_rows
 from compression.distillation.config import ObjectivesConfig, TaskDistillConfig
+from compression.distillation.general_config import GeneralDistillConfig
 from compression.distillation.layer_mapping import HeadRule, LayerMapping
-from compression.distillation.recipes import RECIPES
+from compression.distillation.recipes import GENERAL_RECIPES, RECIPES
 from compression.training.config import TrainingConfig
 
 
@@ -87,6 +88,28 @@ def settings_remarks(config: TaskDistillConfig) -> tuple[str, ...]:
     if config.teacher_seeds is not None:
         lines.append(f"teachers of the seeds {', '.join(map(str, config.teacher_seeds))}, outputs averaged")
     return tuple(lines)
+
+
+def general_settings_remarks(config: GeneralDistillConfig) -> tuple[str, ...]:
+    """The settings that a recipe of general distillation brings.
+
+    Args:
+        config: the configuration.
+
+    Returns:
+        Lines; none without a recipe.
+
+    Example:
+        >>> config = GeneralDistillConfig(corpus="a.txt", recipe="distilbert", epochs=1)
+        >>> print(general_settings_remarks(config)[1])
+        1 epochs, batches of 4000, learning rate 0.0005 linear; T 2, soft 5, masked_lm 2
+    """
+    if config.recipe is None:
+        return ()
+    weights = {name: getattr(config.objectives, name) for name in ("soft", "masked_lm")}
+    heads = "".join(f", {name} {weight:g}" for name, weight in weights.items() if weight)
+    outputs = f"; T {config.temperature:g}{heads}" if heads else ""
+    return f"recipe {config.recipe}: {GENERAL_RECIPES[config.recipe].source}", f"{_training(config)}{outputs}"
 
 
 def _with_weights(objectives: ObjectivesConfig) -> list[str]:

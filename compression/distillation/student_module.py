@@ -5,11 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from compression.architecture.conversion import to_plain
 from compression.distillation.capture import Captured, capture
 from compression.distillation.comparison import Comparison
+from compression.distillation.losses.averaging import Form
 from compression.distillation.projections import Projections
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from compression.architecture.encoder.modeling_bertpress import BertpressPreTrainedModel
 
 
@@ -58,6 +62,7 @@ class StudentModule(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         compared: bool = False,
+        predict_positions: Tensor | None = None,
     ) -> Any:
         """Run the student.
 
@@ -66,6 +71,7 @@ class StudentModule(nn.Module):
             attention_mask: [b, l].
             token_type_ids: [b, l].
             compared: whether what is compared is captured.
+            predict_positions: see `capture`.
 
         Returns:
             The student's own output; or `StudentCaptured`, when it is captured.
@@ -74,7 +80,7 @@ class StudentModule(nn.Module):
         given = {name: tensor for name, tensor in batch.items() if tensor is not None}
         if not compared:
             return self.student(**given)
-        captured = capture(self.student, given, self._comparison.student)
+        captured = capture(self.student, given, self._comparison.student, predict_positions)
         return StudentCaptured(captured, self._projected(captured.hidden_states))
 
     def _projected(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -83,6 +89,49 @@ class StudentModule(nn.Module):
         embedded = 1 if "embedding" in self._comparison.objectives else 0
         layers = states[embedded:] if "hidden" in self._comparison.objectives else ()
         return tuple(map(self.projections.embedding, states[:embedded])) + tuple(map(self.projections.hidden, layers))
+
+
+def student_module(
+    student: "BertpressPreTrainedModel",
+    comparison: Comparison,
+    teacher_width: int,
+    *,
+    seed: int,
+    form: Form,
+) -> StudentModule:
+    """Wrap a student, with projections where an objective compares through them.
+
+    Args:
+        student: an encoder of any shape.
+        comparison: what is compared.
+        teacher_width: width of the teacher's hidden states.
+        seed: seed of the projections.
+        form: `released` for the projection of TinyBERT's released code.
+
+    Returns:
+        The module.
+    """
+    if not needs_projections(comparison):
+        return StudentModule(student, comparison, None)
+    return StudentModule(
+        student, comparison, Projections(student.config.hidden_size, teacher_width, seed=seed, form=form)
+    )
+
+
+def give_back(trained: "BertpressPreTrainedModel", student: "PreTrainedModel") -> None:
+    """Put the weights of a trained encoder of any shape into the plain model that it was made of.
+
+    Args:
+        trained: the trained encoder.
+        student: the plain model, or the encoder itself; in evaluation mode afterwards. A pooler that the encoder has no
+            use for, as beside a masked-LM head, stays as it is.
+    """
+    if trained is not student:
+        report = student.load_state_dict(to_plain(trained).state_dict(), strict=False)
+        lost = [name for name in report.missing_keys if ".pooler." not in f".{name}"] + report.unexpected_keys
+        if lost:
+            raise RuntimeError(f"the trained encoder has no {lost[0]}")
+    student.eval()
 
 
 def needs_projections(comparison: Comparison) -> bool:

@@ -16,7 +16,7 @@ from compression.control import Control
 from compression.data.corpus import Corpus
 from compression.data.corpus_packing import PackedSplits, pack, vocabulary_size
 from compression.errors import CheckpointError, UserError
-from compression.pretraining.config import PretrainConfig
+from compression.pretraining.config import MaskingConfig, Objective, PretrainConfig
 from compression.pretraining.rows import MaskedRows, special_tokens
 from compression.pretraining.vocabulary import Vocabulary
 from compression.runtime import Runtime
@@ -80,7 +80,8 @@ def apply(
         UserError: the model cannot take the sequences, or the training diverged.
     """
     vocabulary = Vocabulary.of(tokenizer)
-    _check_fits(model, tokenizer, config)
+    check_fits_corpus(model, tokenizer, config.max_length)
+    _check_pairs(tokenizer, config)
     with build_accelerator(runtime).main_process_first():
         splits = pack(
             corpus,
@@ -91,7 +92,7 @@ def apply(
             control=control,
         )
     rows = MaskedRows(splits.train, vocabulary, config.masking, config.objective, seed)
-    held_out = validation_rows(splits, vocabulary, config)
+    held_out = validation_rows(splits, vocabulary, config.masking, config.objective, config.corpus.split_seed)
     trained = MaskedLanguageModel(model)
     with (
         training_attention(model, runtime),
@@ -116,27 +117,24 @@ def apply(
     return PretrainResult(result, splits.summary(), validation)
 
 
-def validation_rows(splits: PackedSplits, vocabulary: Vocabulary, config: PretrainConfig) -> MaskedRows | None:
+def validation_rows(
+    splits: PackedSplits, vocabulary: Vocabulary, masking: MaskingConfig, objective: Objective, seed: int
+) -> MaskedRows | None:
     """The held-out sequences, masked in the same way for every seed of a study, so that losses can be compared.
 
     Args:
         splits: the packed corpus.
         vocabulary: the tokenizer's vocabulary.
-        config: objective and masking.
+        masking: shares and way of choosing.
+        objective: whether sequences are cut into pairs.
+        seed: seed of the masks, the corpus's `split_seed`.
 
     Returns:
         The rows; None when nothing is held out.
     """
     if splits.validation is None:
         return None
-    return MaskedRows(
-        splits.validation,
-        vocabulary,
-        config.masking,
-        config.objective,
-        config.corpus.split_seed,
-        counts=splits.train.counts,
-    )
+    return MaskedRows(splits.validation, vocabulary, masking, objective, seed, counts=splits.train.counts)
 
 
 def masked_lm_loss(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
@@ -181,7 +179,7 @@ def measure(model: Any, rows: MaskedRows, control: Control) -> dict[str, float]:
     inner = getattr(model, "module", model).model
     sums = dict.fromkeys(("targets", "loss", "accuracy", "pairs", "pair_loss", "pair_accuracy"), 0.0)
     with torch.inference_mode():
-        for number, part in enumerate(_by_length(rows.lengths)):
+        for number, part in enumerate(length_batches(rows.lengths)):
             control.check()
             batch = {name: tensor.to(device) for name, tensor in rows.tensors(number, [part], [0])[0].items()}
             logits, pair_logits = model(batch["positions"], **model_inputs(inner, batch))
@@ -207,8 +205,19 @@ def _add(
     sums[accuracy] += int((logits.argmax(dim=1) == gold).sum())
 
 
-def _by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows from long to short, in parts of about as many word pieces."""
+def length_batches(lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows from long to short, in parts of about as many word pieces, for a measurement.
+
+    Args:
+        lengths: (rows,) word pieces of each row.
+
+    Yields:
+        Row numbers of each part.
+
+    Example:
+        >>> [part.tolist() for part in length_batches(np.array([2048, 4096, 2048]))]
+        [[1], [0, 2]]
+    """
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
@@ -246,17 +255,30 @@ def _trainable(model: "PreTrainedModel", config: PretrainConfig) -> Iterator[Non
             parameter.requires_grad_(True)
 
 
-def _check_fits(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: PretrainConfig) -> None:
+def check_fits_corpus(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
+    """Refuse sequences that a model cannot take.
+
+    Args:
+        model: the model.
+        tokenizer: the tokenizer of the sequences.
+        max_length: their longest length in word pieces.
+
+    Raises:
+        CheckpointError: the model has fewer positions, or a smaller vocabulary.
+    """
     positions = longest_input(model.config)
-    if config.max_length > positions:
+    if max_length > positions:
         raise CheckpointError(
-            f"max_length {config.max_length} is more than the model has positions: set it to at most {positions}"
+            f"max_length {max_length} is more than the model has positions: set it to at most {positions}"
         )
     if vocabulary_size(tokenizer) > model.config.vocab_size:
         raise CheckpointError(
             f"the tokenizer does not belong to the model: it has {vocabulary_size(tokenizer)} word pieces, "
             f"the model's vocabulary {model.config.vocab_size}"
         )
+
+
+def _check_pairs(tokenizer: "PreTrainedTokenizerBase", config: PretrainConfig) -> None:
     if config.has_pairs and tokenizer.num_special_tokens_to_add(pair=True) != special_tokens(config.objective):
         raise UserError(
             f"objective {config.objective} needs a tokenizer that joins pairs as [CLS] … [SEP] … [SEP]; this one adds "

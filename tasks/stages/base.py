@@ -84,6 +84,8 @@ class Stage(ABC):
         splits: data splits whose content enters the cache key, unless the configuration says otherwise (`reads`).
         uses_seed: whether the seed changes the product, unless the configuration says otherwise (`is_random`).
         several_processes: whether several processes may run it together, each with its share of every batch.
+        student_of_model: whether a `student` may be given to it after other stages: one that is made of their model,
+            which teaches it.
         needs_student: whether at the start of a chain it needs a `student`, as it cannot train the encoder itself.
         resource: `training` stages take a slot of the machine; `measurement` stages want it for themselves.
     """
@@ -96,6 +98,7 @@ class Stage(ABC):
     splits: ClassVar[tuple[Split, ...]] = ()
     uses_seed: ClassVar[bool] = False
     several_processes: ClassVar[bool] = False
+    student_of_model: ClassVar[bool] = False
     needs_student: ClassVar[bool] = False
     takes_rows: ClassVar[bool] = False
     resource: ClassVar[Literal["light", "training", "measurement"]] = "light"
@@ -201,6 +204,18 @@ class Stage(ABC):
             UserError: the stage cannot be applied to that shape; says why.
         """
         return shape
+
+    def teacher_role(self, config: Any, given: tuple[str, ...]) -> str | None:
+        """Which of its inputs teaches.
+
+        Args:
+            config: the stage's resolved configuration.
+            given: roles of the inputs that it has.
+
+        Returns:
+            The role; the first of several teachers; None without one.
+        """
+        return next((role for role in given if role.startswith("teacher")), None)
 
     def remarks(self, config: Any, shape: EncoderShape | None, teacher: EncoderShape | None) -> tuple[str, ...]:
         """What a plan should say of the stage besides its size, such as which layers are compared.

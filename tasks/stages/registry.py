@@ -15,13 +15,14 @@ def stages() -> dict[str, Stage]:
         Kind to stage. Shared: do not change it.
 
     Example:
-        >>> list(stages())
-        ['pretrain', 'finetune', 'augment', 'task_distill', 'factorize', 'share', 'prune', 'quantize', 'evaluate']
+        >>> list(stages())[:5]
+        ['pretrain', 'general_distill', 'finetune', 'augment', 'task_distill']
     """
     from tasks.stages.augment import Augment
     from tasks.stages.evaluate import Evaluate
     from tasks.stages.factorize import Factorize
     from tasks.stages.finetune import Finetune
+    from tasks.stages.general_distill import GeneralDistill
     from tasks.stages.pretrain import Pretrain
     from tasks.stages.prune import Prune
     from tasks.stages.quantize import Quantize
@@ -29,7 +30,7 @@ def stages() -> dict[str, Stage]:
     from tasks.stages.task_distill import TaskDistill
 
     known: tuple[Stage, ...] = (
-        *(Pretrain(), Finetune(), Augment(), TaskDistill()),
+        *(Pretrain(), GeneralDistill(), Finetune(), Augment(), TaskDistill()),
         *(Factorize(), Share(), Prune()),
         *(Quantize(), Evaluate()),
     )

@@ -40,11 +40,28 @@ def kl_divergence(
         0.0
     """
     check_shapes(student_logits, teacher_logits, "logits")
-    student, teacher = student_logits.flatten(0, -2), teacher_logits.detach().flatten(0, -2)
+    student, teacher = student_logits.flatten(0, -2), teacher_logits.flatten(0, -2)
     if selected is not None:
         rows = selected.flatten().bool()
         student, teacher = student[rows], teacher[rows]
-    log_student = functional.log_softmax(student.float() / temperature, dim=-1)
-    log_teacher = functional.log_softmax(teacher.float() / temperature, dim=-1)
-    total = functional.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
-    return total * (temperature**2 / max(1, len(student)))
+    return kl_by_row(student, teacher, temperature).sum() / max(1, len(student))
+
+
+def kl_by_row(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """The divergence of each row, times T^2.
+
+    Args:
+        student_logits: [n, k].
+        teacher_logits: [n, k]; no gradient flows to it.
+        temperature: T, positive.
+
+    Returns:
+        [n], in fp32.
+
+    Example:
+        >>> kl_by_row(torch.zeros(2, 3), torch.zeros(2, 3))
+        tensor([0., 0.])
+    """
+    log_student = functional.log_softmax(student_logits.float() / temperature, dim=-1)
+    log_teacher = functional.log_softmax(teacher_logits.detach().float() / temperature, dim=-1)
+    return functional.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(dim=-1) * temperature**2

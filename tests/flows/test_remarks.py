@@ -82,3 +82,40 @@ def test_recipes_settle_by_task(project):
         if node.kind == "task_distill"
     }
     assert epochs == {("cola", 50), ("mnli", 10)}
+
+
+GENERAL = "{recipe: tinybert, corpus: texts.txt, student: {layers: uniform, count: 2}}"
+
+
+def test_general_distillation_is_one_stage_for_all_tasks_and_shows_its_layers(project, tmp_path):
+    (tmp_path / "texts.txt").write_text("good\nbad\n" * 50)
+    tasks = "[{name: rows, files: {train: rows.csv}}, {name: others, files: {train: rows.csv}}]"
+    made = project(f"  tinybert: [{{general_distill: {GENERAL}}}, finetune]\n", tasks)
+    nodes = [node for node in made.graph.nodes.values() if node.kind == "general_distill"]
+    assert [(node.seed, node.task) for node in nodes] == [(0, None), (1, None)]
+    assert made.shapes[nodes[0].id].layers == 2
+    text = printed(made)
+    assert "general_distill tinybert\n  recipe tinybert: Jiao et al." in text
+    assert "  3 epochs, batches of 256, learning rate 0.0001 linear" in text
+    assert "    layer 1    ← layer 3" in text
+
+
+def test_a_student_after_pretraining_learns_from_the_model_before_it(project, tmp_path):
+    (tmp_path / "texts.txt").write_text("good\nbad\n" * 50)
+    chain = "[{pretrain: {corpus: texts.txt, train: heads}}, {general_distill: {corpus: texts.txt, recipe: distilbert, student: {layers: [0, 3]}}}, finetune]"
+    made = project(f"  distilbert: {chain}\n")
+    (distilled, *_) = [node for node in made.graph.nodes.values() if node.kind == "general_distill"]
+    assert made.graph.nodes[distilled.inputs["model"]].kind == "pretrain"
+    assert made.remarks[distilled.id][-1].split() == ["layer", "1", "←", "layer", "3"]
+    with pytest.raises(UserError, match="`finetune` is given a student, which only the first stage of a chain can be"):
+        project(
+            chain.replace("[{pretrain", "  wrong: [{pretrain").replace(
+                "finetune]", "{finetune: {student: bert-tiny}}]\n"
+            )
+        )
+
+
+def test_general_distillation_that_cannot_pair_heads_is_refused(project, tmp_path):
+    (tmp_path / "texts.txt").write_text("good\nbad\n" * 50)
+    with pytest.raises(UserError, match="`general_distill`: 4 heads in the student's layer, 2 in the teacher's"):
+        project("  wrong: [{general_distill: {corpus: texts.txt, recipe: tinybert, student: bert-mini}}, finetune]\n")

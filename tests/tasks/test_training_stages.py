@@ -6,22 +6,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import frame, tiny_classifier, tiny_encoder_folder, tiny_tokenizer
+from tiny_models import frame, tiny_classifier, tiny_config, tiny_encoder_folder, tiny_tokenizer
 from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BertForMaskedLM,
     BertForSequenceClassification,
+    BertModel,
     BertTokenizer,
+    DistilBertForMaskedLM,
 )
 
 from compression.architecture.checkpoint import count_parameters, load_classifier, save_checkpoint
 from compression.control import Control
 from compression.data.config import TaskConfig
 from compression.distillation.config import TaskDistillConfig
-from compression.errors import Interrupted, UserError
+from compression.distillation.general_config import GeneralDistillConfig
+from compression.errors import CheckpointError, Interrupted, UserError
 from compression.training.finetune_config import FinetuneConfig
 from tasks.stages.base import StageRequest
 from tasks.stages.finetune import Finetune
+from tasks.stages.general_distill import GeneralDistill
 from tasks.stages.task_distill import TaskDistill
 
 FAST = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-2}
@@ -232,3 +239,63 @@ def test_planning_imports_neither_torch_nor_transformers():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )
     assert done.stdout.strip() == "[]"
+
+
+CORPUS = {"corpus": {"files": ["texts.txt"], "validation_fraction": 0}, "max_length": 16}
+
+
+@pytest.fixture
+def texts(roots):
+    (roots[0] / "texts.txt").write_text("\n".join(frame(40, 4)["text"]))
+    return roots
+
+
+def test_general_distill_leaves_an_encoder_that_tasks_start_from(tmp_path, texts, encoder):
+    config = GeneralDistillConfig(
+        student={"layers": "uniform", "count": 1}, objectives={"hidden": 1, "attention": 1}, **CORPUS, **FAST
+    )
+    assert GeneralDistill().roles(config) == ("encoder",)
+    asked = request(tmp_path, texts, config, {"encoder": encoder})
+    summary = GeneralDistill().run(asked)
+    assert json.loads(json.dumps(summary)) == summary
+    assert set(summary["final"]) == {"loss"}
+    assert type(AutoModel.from_pretrained(asked.output)) is BertModel
+    model = load_classifier(asked.output, labels=("bad", "good"))
+    assert model.config.num_hidden_layers == 1
+    assert AutoTokenizer.from_pretrained(asked.output)("good film")["input_ids"] == [2, 5, 12, 3]
+    again = request(tmp_path, texts, config, {"encoder": encoder}, name="again", work="other")
+    GeneralDistill().run(again)
+    assert content(again.output) == content(asked.output)
+
+
+def test_general_distill_needs_a_teacher_that_predicts_words(tmp_path, texts, encoder):
+    config = GeneralDistillConfig(student={"layers": [0]}, objectives={"soft": 1}, **CORPUS, **FAST)
+    with pytest.raises(CheckpointError, match=r"put \{pretrain: \{train: heads\}\} before this stage"):
+        GeneralDistill().run(request(tmp_path, texts, config, {"encoder": encoder}))
+
+
+def test_general_distill_makes_the_student_of_the_teacher_before_it(tmp_path, texts, encoder):
+    """As after `pretrain`: the chain's model has a masked-LM head, teaches, and gives the student its layers."""
+    source = BertForMaskedLM(tiny_config(num_hidden_layers=4)).eval()
+    save_checkpoint(source, tiny_tokenizer(), tmp_path / "pretrained")
+    config = GeneralDistillConfig(
+        student={"layers": [0, 3], "token_types": False, "pooler": False},
+        objectives={"soft": 5, "masked_lm": 2, "cosine": 1},
+        layer_mapping="last",
+        **CORPUS,
+        **{**FAST, "learning_rate": 1e-6},
+    )
+    asked = request(tmp_path, texts, config, {"encoder": encoder, "model": tmp_path / "pretrained"})
+    GeneralDistill().run(asked)
+    student = AutoModelForMaskedLM.from_pretrained(asked.output)
+    assert type(student) is DistilBertForMaskedLM
+    trained, given = student.distilbert.transformer.layer[1].ffn.lin1.weight, source.bert.encoder.layer[3].intermediate
+    torch.testing.assert_close(trained, given.dense.weight, atol=1e-3, rtol=0)
+
+
+def test_general_distill_trains_the_chains_own_encoder(tmp_path, texts, encoder):
+    own = tiny_encoder_folder(tmp_path / "own", seed=1, num_hidden_layers=1, hidden_size=8)
+    config = GeneralDistillConfig(objectives={"embedding": 1, "hidden": 1}, **CORPUS, **FAST)
+    asked = request(tmp_path, texts, config, {"encoder": encoder, "model": own})
+    GeneralDistill().run(asked)
+    assert AutoModel.from_pretrained(asked.output).config.hidden_size == 8

@@ -31,7 +31,8 @@ def broken_rule(
     Example:
         >>> from tasks.stages.registry import stages
         >>> broken_rule([("finetune", False), ("evaluate", False)], finetuned=False, registry=stages())
-        >>> broken_rule([("quantize", False), ("evaluate", False)], finetuned=False, registry=stages())[1].partition(";")[0]
+        >>> wrong = broken_rule([("quantize", False), ("evaluate", False)], finetuned=False, registry=stages())
+        >>> wrong[1].partition(";")[0]
         '`quantize` cannot follow the pretrained encoder'
     """
     if len(chain) == 1 and not finetuned:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.pruning.units import Importances
+from compression.pruning.choices import Importances
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch import Tensor
 from compression.architecture.conversion import shape_of_model
 from compression.architecture.editing import prefix_of, rebuilt
 from compression.architecture.student import chosen_blocks
-from compression.pruning.units import kept_units, resized
+from compression.pruning.choices import kept_units
+from compression.pruning.units import resized
 
 if TYPE_CHECKING:
     from compression.architecture.encoder.modeling_bertpress import BertpressPreTrainedModel

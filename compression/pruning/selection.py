@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from compression.architecture.conversion import shape_of_model
 from compression.architecture.shape import EncoderShape
 from compression.pruning.amounts import heads_to_remove, layers_to_remove, neurons_to_remove
+from compression.pruning.choices import least_important
 from compression.pruning.config import HeadPruning, LayerPruning, NeuronPruning
 from compression.pruning.contribution import least_contributing, similarities
 from compression.pruning.evidence import Evidence
@@ -20,7 +21,7 @@ from compression.pruning.importance import (
     normalized,
     random_importance,
 )
-from compression.pruning.units import least_important, units_of
+from compression.pruning.units import units_of
 
 if TYPE_CHECKING:
     from compression.architecture.encoder.modeling_bertpress import BertpressPreTrainedModel

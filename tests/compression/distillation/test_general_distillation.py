@@ -245,8 +245,8 @@ def test_masks_can_be_left_out_of_what_is_seen(corpus, tmp_path, monkeypatch):
     seen = []
     tensors = MaskedRows.tensors
 
-    def watching(self, step, parts):
-        made = tensors(self, step, parts)
+    def watching(self, step, parts, wanted):
+        made = tensors(self, step, parts, wanted)
         seen.extend(batch["input_ids"] for batch in made)
         return made
 

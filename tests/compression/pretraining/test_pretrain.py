@@ -166,7 +166,10 @@ def test_seeds_and_the_validation_that_they_share(text):
     assert bits(first[0]) == bits(again[0]) != bits(other[0])
     settings = config()
     splits = pretrain.pack(Corpus(settings.corpus, (text,)), tiny_tokenizer(), text / "packed", special_tokens=2, max_length=16, control=Control())  # fmt: skip
-    rows = pretrain.validation_rows(splits, Vocabulary.of(tiny_tokenizer()), settings)
+    vocabulary = Vocabulary.of(tiny_tokenizer())
+    rows = pretrain.validation_rows(
+        splits, vocabulary, settings.masking, settings.objective, settings.corpus.split_seed
+    )
     measured = pretrain.measure(MaskedLanguageModel(first[0]), rows, Control())
     assert measured == pytest.approx(first[1].validation)
 

@@ -13,6 +13,7 @@ from tiny_models import WORDS
 from compression.architecture.conversion import shape_of_model
 from compression.architecture.counts import parameters_by_part
 from compression.data.encoding import Encoded
+from compression.pruning.choices import least_important
 from compression.pruning.gates import gate_gradients, gated
 from compression.pruning.importance import (
     fisher_information,
@@ -22,7 +23,7 @@ from compression.pruning.importance import (
     random_importance,
 )
 from compression.pruning.removal import without_layers, without_units
-from compression.pruning.units import least_important, units_of
+from compression.pruning.units import units_of
 
 BOTH = ("attention", "feed_forward")
 

@@ -23,7 +23,6 @@ from flows.start_up import collector_paused
 from tasks import mlflow_store
 from tasks.artifact_store import ArtifactReference
 from tasks.execution import Execution
-from tasks.invocation import StageInvocation
 from tasks.locks import RUN_SLOTS, RUNS, machine_slot
 from tasks.settings import use_settings
 from tasks.stopping import stop_signals
@@ -135,16 +134,16 @@ class _StudyExecution:
             raise RuntimeError("the flow ended without a report")
         return self.outcome
 
-    def on_product(self, node: Node, invocation: StageInvocation, product: ArtifactReference, cached: bool) -> None:
+    def on_product(self, node: Node, parts: dict[str, Any], product: ArtifactReference, cached: bool) -> None:
         """Record a stage's product, and every cell that it completes."""
         self.nodes[node.id] = NodeRecord(
             key=product.key,
             digest=product.digest,
             cached=cached,
             seconds=product.meta.get("seconds", 0.0),
-            parts=invocation.key_parts(self.project.settings.runtime()),
+            parts=parts,
         )
-        self.data[node.id] = invocation.data or ""
+        self.data[node.id] = parts["data"] or ""
         self.recorder.add(node.label, self.nodes[node.id])
         for cell in self.cells_by_end[node.id]:
             name = cell_name(cell.variant, cell.task, cell.seed)

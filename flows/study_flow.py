@@ -1,6 +1,5 @@
 """The Prefect flow of a study: every node a cached task, every cell recorded, one artifact to read."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,12 +19,21 @@ from flows.spec import Study
 from tasks.artifact_store import ArtifactReference
 from tasks.cached_stage import cached_stage
 from tasks.execution import Execution
-from tasks.invocation import StageInvocation
+from tasks.invocation import StageInvocation, key_of
 from tasks.records import read_record
 from tasks.settings import Settings
 from tasks.stopping import stop_requested
 
 _POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A node whose inputs are known."""
+
+    node: Node
+    invocation: StageInvocation
+    parts: dict[str, Any]
 
 
 @dataclass
@@ -37,7 +45,7 @@ class StudyRun:
         preparer: makes their invocations.
         settings: store, records, workers.
         execution: names and run ids that stages log under.
-        on_product: called with every node, its invocation, its product and whether it was reused.
+        on_product: called with every node, its key parts, its product and whether it was reused.
         products: node id -> product.
         failures: node id -> why it, or something before it, failed.
     """
@@ -46,7 +54,7 @@ class StudyRun:
     preparer: Preparer
     settings: Settings
     execution: Execution
-    on_product: Callable[[Node, StageInvocation, ArtifactReference, bool], None]
+    on_product: Callable[[Node, dict[str, Any], ArtifactReference, bool], None]
     products: dict[str, ArtifactReference] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     _states: dict[str, State[Any]] = field(default_factory=dict)
@@ -55,26 +63,23 @@ class StudyRun:
         """Run every node in the main thread, where Ctrl-C reaches it."""
         for node in self.graph.nodes.values():
             self._check_stop()
-            invocation = self._prepare(node)
-            if invocation is not None:
-                state = self._task(node)(
-                    invocation, self._execution(node), return_state=True, wait_for=self._inputs(node)
-                )
-                self._settle(node, invocation, state)
+            if (ready := self._prepare(node)) is not None:
+                state = self._task(node)(*self._arguments(ready), return_state=True, wait_for=self._inputs(node))
+                self._settle(ready, state)
 
     def run_side_by_side(self) -> None:
         """Run independent nodes at once; each trains in a process of its own while a thread waits for it."""
         waiting = dict(self.graph.nodes)
-        running: dict[PrefectFuture[Any], tuple[Node, StageInvocation]] = {}
+        running: dict[PrefectFuture[Any], _Ready] = {}
         while waiting or running:
             for node in [node for node in waiting.values() if self._is_ready(node)]:
                 del waiting[node.id]
-                if (invocation := self._prepare(node)) is not None:
-                    future = self._task(node).submit(invocation, self._execution(node), wait_for=self._inputs(node))
-                    running[future] = (node, invocation)
+                if (ready := self._prepare(node)) is not None:
+                    future = self._task(node).submit(*self._arguments(ready), wait_for=self._inputs(node))
+                    running[future] = ready
             done = [future for future in running if _is_done(future)]
             for future in done:
-                self._settle(*running.pop(future), future.state)
+                self._settle(running.pop(future), future.state)
             if not running:
                 self._check_stop()
             elif not done:
@@ -88,7 +93,7 @@ class StudyRun:
         known = {SOURCE, *self.products, *self.failures}
         return not stop_requested() and all(given in known for given in node.inputs.values())
 
-    def _prepare(self, node: Node) -> StageInvocation | None:
+    def _prepare(self, node: Node) -> _Ready | None:
         failed = [self.failures[given] for given in node.inputs.values() if given in self.failures]
         if failed:
             self.failures[node.id] = failed[0]
@@ -96,32 +101,33 @@ class StudyRun:
         invocation = self.preparer.invocation(node, self.products)
         if isinstance(invocation, str):
             raise UserError(f"{node.label}: {invocation}")
-        return invocation
+        return _Ready(node, invocation, invocation.key_parts(self.preparer.runtime))
 
     def _task(self, node: Node) -> Any:
         return cached_stage(self.settings, node.kind, node.label)
 
-    def _execution(self, node: Node) -> Execution:
-        return self.execution.model_copy(update={"variant": node.variant})
+    def _arguments(self, ready: _Ready) -> tuple[StageInvocation, str, Execution]:
+        execution = self.execution.model_copy(update={"variant": ready.node.variant})
+        return ready.invocation, key_of(ready.parts), execution
 
     def _inputs(self, node: Node) -> list[State[Any]]:
         return [self._states[given] for given in node.inputs.values() if given != SOURCE]
 
-    def _settle(self, node: Node, invocation: StageInvocation, state: State[Any]) -> None:
+    def _settle(self, ready: _Ready, state: State[Any]) -> None:
+        node = ready.node
         self._states[node.id] = state
-        if state.is_completed():
-            self.products[node.id] = state.result()
-            if read_record(self.settings, self.products[node.id].key) is None:
-                # Seen when tasks end at the same moment side by side: Prefect then drops what it should have written.
-                sys.stderr.write(f"{node.label}: its cache record was not written; the next run computes it again\n")
-            self.on_product(node, invocation, self.products[node.id], state.name == "Cached")
-            return
-        error = state.result(raise_on_failure=False)
-        if isinstance(error, KeyboardInterrupt):
-            raise error
-        self.failures[node.id] = (
-            f"{node.label}: {error}" if isinstance(error, UserError) else f"{node.label}: {error!r}"
-        )
+        outcome = state.result(raise_on_failure=False)
+        if isinstance(outcome, ArtifactReference):
+            if read_record(self.settings, outcome.key) is not None:
+                self.products[node.id] = outcome
+                self.on_product(node, ready.parts, outcome, state.name == "Cached")
+                return
+            # Prefect calls a task complete although writing its record failed.
+            outcome = UserError(f"its cache record could not be written to {self.settings.record_folder}")
+        if isinstance(outcome, KeyboardInterrupt):
+            raise outcome
+        reason = str(outcome) if isinstance(outcome, UserError) else repr(outcome)
+        self.failures[node.id] = f"{node.label}: {reason}"
 
 
 def _is_done(future: PrefectFuture[Any]) -> bool:

@@ -1,6 +1,6 @@
 """The one Prefect task that runs a stage, cached by our key, our lock and our verification.
 
-Prefect computes the key through `StageCachePolicy`, holds `FlockManager`'s lock while it looks and runs (so two runs of
+Prefect is given the key (`GivenKey`), holds `FlockManager`'s lock while it looks and runs (so two runs of
 one study compute a stage once), and reads the record through `VerifiedArtifact`, whose refusal of a missing or damaged
 artifact makes Prefect treat the record as absent and run the stage again.
 """
@@ -116,25 +116,30 @@ class VerifiedArtifact(Serializer):  # Prefect registers subclasses by name: no 
         return reference
 
 
-class StageCachePolicy(CachePolicy):
-    """Prefect's cache key of a stage is the invocation's own key: the same that `plan` computes."""
+class GivenKey(CachePolicy):
+    """Prefect's cache key is the task's parameter `key`, made of the same parts that `plan` shows.
+
+    It is computed before the task is submitted, in one thread: Prefect takes an error while it computes a key for "no
+    key", and runs the task without a record. CPython 3.11 raises such an error when two threads parse source at once.
+    """
 
     def compute_key(
         self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
     ) -> str:
-        """Key of the invocation in `inputs`; see Prefect's `CachePolicy`."""
+        """The parameter `key`; see Prefect's `CachePolicy`."""
         del task_ctx, flow_parameters, kwargs
-        invocation: StageInvocation = inputs["invocation"]
-        return invocation.key(current_settings().runtime())
+        return str(inputs["key"])
 
 
-def _run(invocation: StageInvocation, execution: Execution) -> ArtifactReference:
+def _run(invocation: StageInvocation, key: str, execution: Execution) -> ArtifactReference:
     settings = current_settings()
     alone = settings.workers == 1 and processes_of(invocation, settings) == 1
-    return (run_stage if alone else run_in_process)(invocation, execution, settings)
+    return (run_stage if alone else run_in_process)(invocation, key, execution, settings)
 
 
-def cached_stage(settings: Settings, kind: str, name: str) -> "Task[[StageInvocation, Execution], ArtifactReference]":
+def cached_stage(
+    settings: Settings, kind: str, name: str
+) -> "Task[[StageInvocation, str, Execution], ArtifactReference]":
     """The Prefect task of one stage.
 
     Args:
@@ -143,10 +148,10 @@ def cached_stage(settings: Settings, kind: str, name: str) -> "Task[[StageInvoca
         name: name of this task run, for people.
 
     Returns:
-        A task to call or submit with `(invocation, execution)`, from a flow and never from another task: a cached task
-        inside another is recorded only when the outer one ends.
+        A task to call or submit with `(invocation, key, execution)`, from a flow and never from another task: a
+        cached task inside another is recorded only when the outer one ends.
     """
-    policy = StageCachePolicy().configure(
+    policy = GivenKey().configure(
         isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=FlockManager(settings.lock_folder)
     )
     return task(

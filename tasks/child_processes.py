@@ -34,7 +34,9 @@ def processes_of(invocation: StageInvocation, settings: Settings) -> int:
     return settings.processes if invocation.stage.several_processes else 1
 
 
-def run_in_process(invocation: StageInvocation, execution: Execution, settings: Settings) -> ArtifactReference:
+def run_in_process(
+    invocation: StageInvocation, key: str, execution: Execution, settings: Settings
+) -> ArtifactReference:
     """Run a stage in a process of its own, so that several can run side by side without sharing torch's generator.
 
     Where the settings ask for several processes and the stage can be shared, they train it together. Children get their
@@ -42,6 +44,7 @@ def run_in_process(invocation: StageInvocation, execution: Execution, settings: 
 
     Args:
         invocation: see `run_stage`.
+        key: see `run_stage`.
         execution: see `run_stage`.
         settings: see `run_stage`.
 
@@ -55,6 +58,7 @@ def run_in_process(invocation: StageInvocation, execution: Execution, settings: 
     """
     order = {
         "invocation": invocation.model_dump(mode="json"),
+        "key": key,
         "execution": execution.model_dump(mode="json"),
         "settings": settings.model_dump(mode="json"),
         "parent": os.getpid(),

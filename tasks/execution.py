@@ -35,11 +35,12 @@ class Execution(Config):
     prefect_run: str = Field("", description="Prefect flow run")
 
 
-def run_stage(invocation: StageInvocation, execution: Execution, settings: Settings) -> ArtifactReference:
+def run_stage(invocation: StageInvocation, key: str, execution: Execution, settings: Settings) -> ArtifactReference:
     """Run a stage in this process and store its product.
 
     Args:
         invocation: the stage and its inputs.
+        key: its cache key, under which it is recorded and can resume.
         execution: for which study, and where it is logged.
         settings: store, slots and runtime.
 
@@ -51,7 +52,6 @@ def run_stage(invocation: StageInvocation, execution: Execution, settings: Setti
         Interrupted: a stop was asked for; what is needed to resume is kept.
     """
     stage, runtime, store = invocation.stage, settings.runtime(), ArtifactStore(settings.store_folder)
-    key = invocation.key(runtime)
     with _slot(invocation, settings) as slot, _tracked(invocation, execution, settings, key) as run:
         if slot is not None and runtime.device == "cuda" and settings.workers > 1:
             _see_one_gpu(slot)
@@ -80,18 +80,19 @@ def run_stage(invocation: StageInvocation, execution: Execution, settings: Setti
     return reference
 
 
-def run_beside(invocation: StageInvocation, settings: Settings) -> None:
+def run_beside(invocation: StageInvocation, key: str, settings: Settings) -> None:
     """Take part in a stage that another process runs by `run_stage`: compute with it, but store and record nothing.
 
     Args:
         invocation: the stage and its inputs.
+        key: its cache key.
         settings: store and runtime.
 
     Raises:
         UserError: as `run_stage`.
         Interrupted: a stop was asked for.
     """
-    stage, runtime, key = invocation.stage, settings.runtime(), invocation.key(settings.runtime())
+    stage, runtime = invocation.stage, settings.runtime()
     control = Control(should_stop=stopping.stop_requested)
     wait_for_call(settings.home_folder / "work" / key, control)
     request = _request(invocation, settings, key, control)

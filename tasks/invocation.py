@@ -111,17 +111,6 @@ class StageInvocation(Config):
             return self.config
         return {**self.config, "corpus": without_places(self.config["corpus"])}
 
-    def key(self, runtime: Runtime) -> str:
-        """Cache key.
-
-        Args:
-            runtime: device and precision that the stage would run with.
-
-        Returns:
-            `<stage>-<sha256 of the canonical parts>`.
-        """
-        return key_of(self.key_parts(runtime))
-
 
 def key_of(parts: Mapping[str, Any]) -> str:
     """Cache key of key parts.

@@ -36,9 +36,9 @@ def _outcome(order: dict[str, Any], settings: Settings) -> dict[str, Any]:
     invocation = StageInvocation.model_validate(order["invocation"])
     try:
         if not is_first():
-            run_beside(invocation, settings)
+            run_beside(invocation, order["key"], settings)
             return {}
-        reference = run_stage(invocation, Execution.model_validate(order["execution"]), settings)
+        reference = run_stage(invocation, order["key"], Execution.model_validate(order["execution"]), settings)
     except (Interrupted, KeyboardInterrupt):
         return {"interrupted": True}
     except UserError as error:

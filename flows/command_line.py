@@ -7,6 +7,9 @@ libraries are imported inside the commands that need them.
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import partial, wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +39,9 @@ app = typer.Typer(
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (YAML)", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the study")]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="VARIANT", help="Keep these variants; * matches")]
+Variants = Annotated[
+    list[str], typer.Argument(metavar="VARIANT", help="Names of variants; * matches", show_default=False)
+]
 Tasks = Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="Keep these tasks")]
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="0,1", help="Keep these seeds")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
@@ -55,7 +61,7 @@ def main() -> None:
 
 
 def _open(
-    study: Path, overrides: list[str] | None, only: list[str] | None, tasks: str | None, seeds: str | None
+    study: StudyFile, overrides: Overrides = None, only: Only = None, tasks: Tasks = None, seeds: Seeds = None
 ) -> "Project":
     from flows.project import open_project
     from tasks.settings import current_settings
@@ -76,6 +82,32 @@ def _open(
     )
 
 
+def _on_study(command: Callable[..., None], *, name_variants: bool = False) -> Callable[..., None]:
+    """Give a command the arguments of `_open`; it is called with the opened project in their place.
+
+    Args:
+        command: takes the project and its own arguments.
+        name_variants: ask for the variants as an argument, in place of the option `--only`.
+
+    Returns:
+        What typer makes a command of.
+    """
+    opening = dict(signature(_open).parameters)
+    if name_variants:
+        opening["only"] = opening["only"].replace(annotation=Variants, default=Parameter.empty)
+    own = list(signature(command).parameters.values())[1:]
+    parameters = [given.replace(kind=Parameter.KEYWORD_ONLY) for given in (*opening.values(), *own)]
+
+    @wraps(command)
+    def on_project(**given: Any) -> None:
+        command(_open(**{name: given.pop(name) for name in opening}), **given)
+
+    # typer reads both.
+    on_project.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    on_project.__annotations__ = {given.name: given.annotation for given in parameters}
+    return on_project
+
+
 def _console() -> "Console":
     from rich.console import Console
 
@@ -88,16 +120,9 @@ def _print_json(value: Any) -> None:
 
 
 @app.command()
-def run(
-    study: StudyFile,
-    overrides: Overrides = None,
-    only: Only = None,
-    tasks: Tasks = None,
-    seeds: Seeds = None,
-    as_json: AsJson = False,
-) -> None:
+@_on_study
+def run(project: "Project", as_json: AsJson = False) -> None:
     """Run a study: reuse what is cached, compute the rest, print the table."""
-    project = _open(study, overrides, only, tasks, seeds)
     from flows.running import run_project
 
     outcome = run_project(project)
@@ -112,18 +137,11 @@ def run(
 
 
 @app.command()
-def plan(
-    study: StudyFile,
-    overrides: Overrides = None,
-    only: Only = None,
-    tasks: Tasks = None,
-    seeds: Seeds = None,
-    as_json: AsJson = False,
-) -> None:
+@_on_study
+def plan(project: "Project", as_json: AsJson = False) -> None:
     """Show the graph of stages, and for each whether it would run or be reused, and why."""
     from flows.terminal import plan_records, show_plan
 
-    project = _open(study, overrides, only, tasks, seeds)
     plans = project.plan()
     if as_json:
         _print_json(plan_records(project, plans))
@@ -132,18 +150,12 @@ def plan(
 
 
 @app.command()
-def explain(
-    study: StudyFile,
-    variant: Annotated[str, typer.Argument(metavar="VARIANT", help="Name of a variant; * matches", show_default=False)],
-    overrides: Overrides = None,
-    tasks: Tasks = None,
-    seeds: Seeds = None,
-    as_json: AsJson = False,
-) -> None:
+@partial(_on_study, name_variants=True)
+def explain(project: "Project", as_json: AsJson = False) -> None:
     """Show what the cache keys of a variant's stages are made of, and what changed since the last run."""
     from flows.terminal import explanation_records, show_explanation
 
-    records = explanation_records(_open(study, overrides, [variant], tasks, seeds))
+    records = explanation_records(project)
     if as_json:
         _print_json(records)
     else:
@@ -151,16 +163,13 @@ def explain(
 
 
 @app.command()
+@_on_study
 def report(
-    study: StudyFile,
+    project: "Project",
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="markdown, csv, latex, json, html, svg, png; all by default")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write to")] = None,
-    overrides: Overrides = None,
-    only: Only = None,
-    tasks: Tasks = None,
-    seeds: Seeds = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the table and the plot of what is in the cache; nothing is run."""
@@ -169,7 +178,6 @@ def report(
     from flows.run_record import run_records
     from flows.terminal import show_table
 
-    project = _open(study, overrides, only, tasks, seeds)
     table = measured_table(project)
     record = next(run_records(project.settings, project.name), None)
     files = write_report(project, table, record, output, formats or tuple(FORMATS))

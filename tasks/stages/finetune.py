@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from compression.architecture.shape import EncoderShape
 from compression.training.finetune_config import FinetuneConfig
 from tasks.stages.base import Product, Stage, StageRequest
-from tasks.stages.training import load_data, starting_model, trained_shape, training_summary
+from tasks.stages.training import load_data, starting_model, trained_shape, training_arguments, training_summary
 
 
 class Finetune(Stage):
@@ -42,11 +42,7 @@ class Finetune(Stage):
             tokenizer,
             data,
             request.config,
-            seed=request.seed,
-            runtime=request.runtime,
-            work=request.work,
-            control=request.control,
-            history=request.output / "history.jsonl",
+            **training_arguments(request),
         )
         save_checkpoint(model, tokenizer, request.output)
         return training_summary(model, data, result)

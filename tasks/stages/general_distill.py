@@ -8,7 +8,7 @@ from compression.data.corpus_config import CorpusConfig
 from compression.distillation.general_config import GeneralDistillConfig
 from compression.distillation.remarks import comparison_remarks, general_settings_remarks
 from tasks.stages.base import Product, Split, Stage, StageRequest
-from tasks.stages.training import trained_shape
+from tasks.stages.training import trained_shape, training_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -76,11 +76,7 @@ class GeneralDistill(Stage):
             tokenizer,
             Corpus(config.corpus, request.roots, request.task),
             config,
-            seed=request.seed,
-            runtime=request.runtime,
-            work=request.work,
-            control=request.control,
-            history=request.output / "history.jsonl",
+            **training_arguments(request),
         )
         save_checkpoint(plain_where_possible(student), tokenizer, request.output)
         validation = {f"validation_{name}": value for name, value in result.validation.items()}

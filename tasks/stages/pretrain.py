@@ -6,7 +6,7 @@ from compression.architecture.shape import EncoderShape
 from compression.data.corpus_config import CorpusConfig
 from compression.pretraining.config import PretrainConfig
 from tasks.stages.base import Product, Split, Stage, StageRequest
-from tasks.stages.training import starting_folder, trained_shape
+from tasks.stages.training import starting_folder, trained_shape, training_arguments
 
 
 class Pretrain(Stage):
@@ -62,11 +62,7 @@ class Pretrain(Stage):
             tokenizer,
             Corpus(config.corpus, request.roots, request.task),
             config,
-            seed=seed,
-            runtime=request.runtime,
-            work=request.work,
-            control=request.control,
-            history=request.output / "history.jsonl",
+            **training_arguments(request),
         )
         save_checkpoint(model, tokenizer, request.output)
         validation = {f"validation_{name}": value for name, value in result.validation.items()}

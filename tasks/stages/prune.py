@@ -8,7 +8,7 @@ from compression.data.corpus_config import CorpusConfig
 from compression.pruning.config import PruneConfig
 from compression.pruning.shape import pruned_shape
 from tasks.stages.base import Product, Split, Stage, StageRequest
-from tasks.stages.training import load_data
+from tasks.stages.training import load_data, training_arguments
 
 
 class Prune(Stage):
@@ -74,11 +74,7 @@ class Prune(Stage):
             config,
             data=data,
             corpus=None if config.corpus is None else Corpus(config.corpus, request.roots, request.task),
-            seed=request.seed,
-            runtime=request.runtime,
-            work=request.work,
-            control=request.control,
-            history=request.output / "history.jsonl",
+            **training_arguments(request),
         )
         save_checkpoint(result.model, result.tokenizer, request.output)
         report = {**result.summary, "rounds": result.rounds}

@@ -11,7 +11,7 @@ from tasks import keys
 from tasks.source_fingerprint import module_hashes
 from tasks.stages.base import Product, Stage, StageRequest
 from tasks.stages.shared_folder import shared_folder
-from tasks.stages.training import load_data, starting_model, trained_shape, training_summary
+from tasks.stages.training import load_data, starting_model, trained_shape, training_arguments, training_summary
 
 _TEACHER = "compression.distillation.teacher_states"
 _LIBRARIES = ("torch", "transformers")
@@ -68,11 +68,7 @@ class TaskDistill(Stage):
             tokenizer,
             data,
             request.config,
-            seed=request.seed,
-            runtime=request.runtime,
-            work=request.work,
-            control=request.control,
-            history=request.output / "history.jsonl",
+            **training_arguments(request),
             shared=_teacher_folder(request),
         )
         save_checkpoint(student, tokenizer, request.output)

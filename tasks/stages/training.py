@@ -2,12 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from compression.architecture.config import StudentConfig
 from compression.architecture.shape import EncoderShape
 from compression.architecture.student_shape import student_shape
+from compression.control import Control
 from compression.errors import UserError
+from compression.runtime import Runtime
 from tasks.stages.base import StageRequest
 
 if TYPE_CHECKING:
@@ -15,6 +17,34 @@ if TYPE_CHECKING:
 
     from compression.data.load import TaskData
     from compression.training.loop import TrainingResult
+
+
+class TrainingArguments(TypedDict):
+    """What every training is given besides model, data and configuration."""
+
+    seed: int
+    runtime: Runtime
+    work: Path
+    control: Control
+    history: Path
+
+
+def training_arguments(request: StageRequest) -> TrainingArguments:
+    """Arguments of a training that come from the request alone.
+
+    Args:
+        request: a request of a stage that trains.
+
+    Returns:
+        The arguments; the loss curve goes into the stage's output.
+    """
+    return {
+        "seed": request.seed,
+        "runtime": request.runtime,
+        "work": request.work,
+        "control": request.control,
+        "history": request.output / "history.jsonl",
+    }
 
 
 def load_data(request: StageRequest) -> "TaskData":

@@ -78,6 +78,20 @@ def usable_cores() -> int:
 
 
 @cache
+def cpu_instructions() -> frozenset[str]:
+    """Instruction sets of the processor, by the names that Linux gives them; empty on other systems.
+
+    Example:
+        >>> "avx512" in cpu_instructions()  # it is several sets: avx512f, avx512_vnni, ...
+        False
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    # x86 names the line `flags`, ARM `Features`.
+    return frozenset(next((line for line in lines if line.startswith(("flags", "Features"))), "").split()[2:])
+
+
+@cache
 def _cuda_capability() -> int:
     """Major compute capability of the first CUDA device, 0 without one. Asks the driver: torch is not imported."""
     try:
@@ -105,7 +119,6 @@ def _best_precision(device: Device) -> Precision:
     if device == "cuda":
         return "bf16" if _cuda_capability() >= _AMPERE else "fp16"
     if device == "cpu":
-        cpuinfo = Path("/proc/cpuinfo")
         # avx512_bf16 alone lacks the tile units that make bf16 matrices faster than fp32 ones.
-        return "bf16" if cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text() else "fp32"
+        return "bf16" if "amx_bf16" in cpu_instructions() else "fp32"
     return "fp32"

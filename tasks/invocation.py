@@ -102,6 +102,7 @@ class StageInvocation(Config):
                 **{name: keys.library_version(name) for name in _LIBRARIES},
                 "device": runtime.device,
                 "precision": runtime.precision,
+                **stage.environment(runtime),
             },
         }
 

@@ -188,6 +188,17 @@ class Stage(ABC):
         """
         return self.uses_seed
 
+    def environment(self, runtime: Runtime) -> Mapping[str, str]:
+        """What of this machine changes the product, besides device, precision and the versions of libraries.
+
+        Args:
+            runtime: device and precision.
+
+        Returns:
+            Name -> value, which enter the cache key.
+        """
+        return {}
+
     def reshape(self, config: Any, shape: EncoderShape) -> EncoderShape:
         """The shape of the model that the stage leaves behind, as far as it is known before the stage runs.
 

@@ -1,10 +1,15 @@
 """The `evaluate` stage: what a checkpoint scores on its task, and what it costs."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from compression.evaluation.config import EvaluateConfig
+from compression.runtime import Runtime, cpu_instructions
 from tasks.stages.base import Product, Stage, StageRequest
+
+# By these, `compression.quantization.int8_arithmetic` chooses the kernel of an int8 model.
+_INT8_INSTRUCTIONS = ("avx2", "avx512_vnni", "avx_vnni")
 
 
 class Evaluate(Stage):
@@ -20,6 +25,11 @@ class Evaluate(Stage):
     produces = "evaluation"
     splits = ("evaluation",)
     resource = "measurement"
+
+    def environment(self, runtime: Runtime) -> Mapping[str, str]:
+        """Instruction sets that an int8 model's numbers depend on; see `Stage.environment`."""
+        found = [name for name in _INT8_INSTRUCTIONS if name in cpu_instructions()]
+        return {"int8_instructions": " ".join(found)} if runtime.device == "cpu" else {}
 
     def run(self, request: StageRequest) -> dict[str, Any]:
         """Measure the model; see `Stage.run`."""

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas
 import pytest
@@ -15,6 +16,8 @@ from compression.evaluation.config import EvaluateConfig
 from compression.evaluation.metrics import compute
 from compression.quantization import load_quantized
 from compression.quantization.config import QuantizeConfig
+from compression.runtime import Runtime
+from tasks.invocation import StageInvocation, implementation_of
 from tasks.stages.base import StageRequest
 from tasks.stages.evaluate import Evaluate
 from tasks.stages.quantize import Quantize
@@ -100,3 +103,16 @@ def test_planning_loads_no_heavy_library():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="instruction sets are read on Linux")
+def test_the_key_of_evaluate_knows_what_chooses_the_int8_kernel():
+    import torch
+
+    found = {name for name, there in torch.cpu.get_capabilities().items() if there}
+    instructions = Evaluate().environment(Runtime())["int8_instructions"]
+    assert set(instructions.split()) == found & {"avx2", "avx512_vnni", "avx_vnni"}
+    assert not Evaluate().environment(Runtime(device="cuda"))
+    assert not Quantize().environment(Runtime())
+    invocation = StageInvocation(implementation=implementation_of(Evaluate()), config={})
+    assert invocation.key_parts(Runtime())["environment"]["int8_instructions"] == instructions

@@ -10,11 +10,10 @@ its questions are about as long as those of the others.
 import argparse
 import importlib.util
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import BertConfig, BertForMaskedLM
 
+from benchmarks.interleaved import interleaved
 from compression.architecture.checkpoint import load_tokenizer
 from compression.augmentation.masked_words import MaskedInput, MaskedText, MaskedWordModel
 from compression.augmentation.neighbours import nearest_words
@@ -34,41 +34,19 @@ from compression.training.precision import torch_threads
 _CANDIDATES = 15
 
 
-@dataclass
-class Variant:
+@dataclass(frozen=True)
+class Way:
     """One way of answering questions.
 
     Attributes:
         name: for people.
         run: answers its questions.
         questions: how many these are.
-        seconds: CPU seconds of each round.
     """
 
     name: str
     run: Callable[[], Any]
     questions: int
-    seconds: list[float]
-
-    @property
-    def milliseconds(self) -> float:
-        """CPU milliseconds a question, median over the rounds."""
-        return 1000 * median(self.seconds) / self.questions
-
-
-def take_turns(variants: Sequence[Variant], rounds: int) -> None:
-    """Run the variants, each round in another order.
-
-    Args:
-        variants: the variants; their `seconds` are filled.
-        rounds: rounds.
-    """
-    for number in range(rounds):
-        turn = number % len(variants)
-        for variant in (*variants[turn:], *variants[:turn]):
-            started = time.process_time()
-            variant.run()
-            variant.seconds.append(time.process_time() - started)
 
 
 def usual_masked_words(
@@ -156,26 +134,21 @@ def masked_lm(sentences: Sequence[str], tokenizer: Any, every: int, rounds: int)
     is_word, plain = some.is_word, model()
     for name, part, count in (("batched", texts, questions), ("the usual way", few, asked)):
         print(f"{name}: {len(part)} sentences, {count} questions of {_pieces(part):.1f} pieces")
-    usual = Variant(
+    usual = Way(
         "usual way, two copies, fp32",
         lambda: usual_masked_words(plain, tokenizer, few, is_word, two_copies=True),
         asked,
-        [],
     )
-    variants = [usual] + [
-        Variant(f"batched, {form}, {precision}", lambda way=way: way.most_probable(texts, _CANDIDATES), questions, [])  # type: ignore[misc]
+    batched_ways = [
+        Way(f"batched, {form}, {precision}", partial(way.most_probable, texts, _CANDIDATES), questions)
         for (form, precision), way in ways.items()
     ]
-    take_turns(variants, rounds)
-    _print(variants)
+    _measure([usual, *batched_ways], rounds)
     for form in ("two-copies", "sentence"):
         expected = usual_masked_words(plain, tokenizer, few, is_word, two_copies=form == "two-copies")
         for precision in ("fp32", "bf16"):
-            found = [
-                set(row) for part in ways[form, precision].most_probable(few, _CANDIDATES) for row in part.tolist()
-            ]
-            equal = sum(one == other for one, other in zip(expected, found, strict=True))
-            print(f"equal candidate sets, {form}, {precision}: {equal} of {asked}")
+            found = [row for part in ways[form, precision].most_probable(few, _CANDIDATES) for row in part.tolist()]
+            _compare(f"equal candidate sets, {form}, {precision}", expected, found)
 
 
 def neighbours(words: int, rounds: int) -> None:
@@ -190,15 +163,11 @@ def neighbours(words: int, rounds: int) -> None:
     unit = np.asarray(vectors.matrix) / np.linalg.norm(vectors.matrix, axis=1, keepdims=True)
     rows = np.random.default_rng(0).choice(100_000, words, replace=False).tolist()
     few = rows[:: max(1, words // 50)]
-    variants = [
-        Variant("usual way, neighbours", lambda: usual_neighbours(vectors, unit, few), len(few), []),
-        Variant("blocked, neighbours", lambda: nearest_words(vectors, rows, _CANDIDATES), len(rows), []),
-    ]
-    take_turns(variants, rounds)
-    _print(variants)
-    found = [set(row) for row in nearest_words(vectors, few, _CANDIDATES).tolist()]
-    equal = sum(one == other for one, other in zip(usual_neighbours(vectors, unit, few), found, strict=True))
-    print(f"equal neighbour sets: {equal} of {len(few)}")
+    usual = Way("usual way, neighbours", lambda: usual_neighbours(vectors, unit, few), len(few))
+    blocked = Way("blocked, neighbours", lambda: nearest_words(vectors, rows, _CANDIDATES), len(rows))
+    _measure([usual, blocked], rounds)
+    found = nearest_words(vectors, few, _CANDIDATES).tolist()
+    _compare("equal neighbour sets", usual_neighbours(vectors, unit, few), found)
 
 
 def _pieces(texts: Sequence[MaskedText]) -> float:
@@ -207,10 +176,17 @@ def _pieces(texts: Sequence[MaskedText]) -> float:
     return sum(len(text.pieces) * len(text.positions) for text in texts) / max(1, questions)
 
 
-def _print(variants: Sequence[Variant]) -> None:
-    for variant in variants:
-        ratio = variants[0].milliseconds / variant.milliseconds
-        print(f"{variant.name:<36} {variant.milliseconds:10.2f} ms a question {ratio:8.1f}x")
+def _measure(ways: Sequence[Way], rounds: int) -> None:
+    timings = interleaved({way.name: way.run for way in ways}, rounds=rounds, warmup=0)
+    for way in ways:
+        timing, share = timings[way.name], way.questions / ways[0].questions
+        ratios = f"{timing.ratio * share:6.1f}x ({timing.low * share:.1f}-{timing.high * share:.1f})"
+        print(f"{way.name:<32} {timing.milliseconds / way.questions:8.2f} ms a question {ratios}")
+
+
+def _compare(what: str, expected: Sequence[set[int]], found: Sequence[Sequence[int]]) -> None:
+    equal = sum(one == set(other) for one, other in zip(expected, found, strict=True))
+    print(f"{what}: {equal} of {len(expected)}")
 
 
 def _package(name: str) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.augmentation_section import augmentation_section
 from flows.cells import cells_of
 from flows.graph import SOURCE
 from flows.project import Project
@@ -173,6 +174,7 @@ def write_report(
         study_text=project.loaded.text,
         links=record.links if record else {},
         environment=environment,
+        sections=augmentation_section(project, record) if record else {},
     )
 
 

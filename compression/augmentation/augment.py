@@ -12,7 +12,7 @@ from compression.augmentation.candidates import CandidateTable
 from compression.augmentation.config import AugmentConfig
 from compression.augmentation.copiers import Copier, no_copies, random_editor, word_replacer
 from compression.augmentation.masked_words import MaskedWordModel
-from compression.augmentation.quality import report
+from compression.augmentation.quality import QUALITY_FILE, report
 from compression.augmentation.rows import RowMaker, labelled_rows
 from compression.augmentation.shards import shard_counts, shard_path, write_shard
 from compression.augmentation.teacher import Judge
@@ -24,8 +24,6 @@ from compression.runtime import Runtime
 
 ROWS_A_SHARD = 2048
 """Training rows whose copies are written at once: what a killed run loses at most."""
-
-QUALITY_FILE = "quality.json"
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def apply(
         Interrupted: a stop was asked for; the same call goes on after the last whole block or shard.
         UserError: a source cannot be used.
     """
-    config = config.for_task(data.config.name, data.config.glue)
+    config = config.for_task(data.config)
     folders.work.mkdir(parents=True, exist_ok=True)
     counts = _Shards(data, config, sources, folders, seed, runtime, control, rows_a_shard).complete()
     quality = report(counts, counts[0].get("examples", []))

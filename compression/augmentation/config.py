@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from compression.configuration import Config
-from compression.errors import UserError, did_you_mean
+from compression.data.config import TaskConfig, problem_of
+from compression.errors import UserError
 
 Method = Literal["glove+mlm", "mlm", "glove", "eda", "unlabelled", "none"]
 
@@ -130,7 +131,8 @@ class AugmentConfig(Config):
         None,
         gt=0,
         description="Drop copies on which the teacher's output moves by more: total variation distance of its class "
-        "probabilities, from 0 to 1; absolute difference for regression. null keeps all",
+        "probabilities, or largest change of a label's probability, from 0 to 1; absolute difference for regression. null "
+        "keeps all",
     )
     quality_sample: int = Field(
         0,
@@ -170,29 +172,29 @@ class AugmentConfig(Config):
         """Whether the teacher labels, filters or judges rows."""
         return self.method == "unlabelled" or self.max_shift is not None or self.quality_sample > 0
 
-    def for_task(self, name: str, glue: str | None) -> "AugmentConfig":
+    def for_task(self, task: TaskConfig) -> "AugmentConfig":
         """The configuration with `copies: tinybert` replaced by the task's number.
 
         Args:
-            name: name of the task, for the message.
-            glue: its GLUE task, if it is one.
+            task: the task.
 
         Returns:
             The configuration.
 
         Raises:
-            UserError: the released code knows no number for the task.
+            UserError: the released code knows no number for the task, or the task predicts spans.
 
         Example:
-            >>> AugmentConfig(copies="tinybert").for_task("mrpc", "mrpc").copies
+            >>> AugmentConfig(copies="tinybert").for_task(TaskConfig(name="mrpc")).copies
             30
         """
+        if problem_of(task) == "span":
+            raise UserError(f"task {task.name!r} predicts spans of its texts, which augmentation would move")
         if self.copies != "tinybert":
             return self
-        if glue not in TINYBERT_COPIES:
-            near = did_you_mean(name, TINYBERT_COPIES)
+        if task.glue not in TINYBERT_COPIES:
             raise UserError(
-                f"augment.copies: `tinybert` has no number for task {name!r}; it has for "
-                f"{', '.join(TINYBERT_COPIES)}{near}; give a number"
+                f"augment.copies: `tinybert` has no number for task {task.name!r}, only for "
+                f"{', '.join(TINYBERT_COPIES)}; give a number"
             )
-        return self.model_copy(update={"copies": TINYBERT_COPIES[glue]})
+        return self.model_copy(update={"copies": TINYBERT_COPIES[task.glue]})

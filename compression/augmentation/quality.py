@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+QUALITY_FILE = "quality.json"
+
 COUNTS = (
     "source_rows",  # rows that copies were made of
     "rows",  # rows that came out, the originals among them

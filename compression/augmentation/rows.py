@@ -90,12 +90,13 @@ class RowMaker:
         asked, of_copy = np.unique(places[shown], return_inverse=True)
         before = self.judge.outputs(frame[copies == 0].iloc[asked])[of_copy]
         after = self.judge.outputs(frame[shown])
-        moved = shift(before, after)
+        moved = shift(before, after, self.data.problem)
         if self.max_shift is not None:
             kept[shown] = moved <= self.max_shift
         counts = {"judged": int(shown.sum()), "dropped": int((~kept).sum()), "shift": float(moved.sum())}
-        if self.data.problem == "classification":
-            counts["agreeing"] = int((self.judge.labels(before) == self.judge.labels(after)).sum())
+        if self.data.problem != "regression":
+            same = self.judge.labels(before) == self.judge.labels(after)
+            counts["agreeing"] = int(same.reshape(len(same), -1).all(axis=1).sum())
         return kept, counts
 
 
@@ -116,7 +117,8 @@ def labelled_rows(
     rows = list(zip(*(column[start:stop] for column in texts), strict=True))
     numbers = np.arange(start, start + len(rows)) + 1
     frame = _frame(numbers, [_UNLABELLED] * len(rows), rows, np.zeros(len(rows)))
-    frame["label"] = judge.labels(judge.outputs(frame))
+    labels = judge.labels(judge.outputs(frame))
+    frame["label"] = labels if labels.ndim == 1 else list(labels)
     return frame, {"rows": len(rows), "labelled": len(rows)}
 
 
@@ -165,11 +167,8 @@ def _frame(
 
 
 def _examples(frame: "pandas.DataFrame") -> list[dict[str, str]]:
-    """The first copy of each of the first rows, beside the original."""
-    columns = [column for column in ("text", "text_pair") if column in frame.columns]
-    originals = frame[frame["copy"] == 0].set_index("id")
-    examples = []
-    for _, copy in frame[frame["copy"] == 1].head(_EXAMPLES).iterrows():
-        before, after = (" / ".join(row[column] for column in columns) for row in (originals.loc[copy["id"]], copy))
-        examples.append({"original": before[:_EXAMPLE_CHARACTERS], "copy": after[:_EXAMPLE_CHARACTERS]})
-    return examples
+    """The first copy of each of the first rows, beside the original, which is the row before it."""
+    columns = [frame[column].tolist() for column in ("text", "text_pair") if column in frame.columns]
+    texts = [" / ".join(parts)[:_EXAMPLE_CHARACTERS] for parts in zip(*columns, strict=True)]
+    places = np.flatnonzero(frame["copy"].to_numpy() == 1)[:_EXAMPLES].tolist()
+    return [{"original": texts[place - 1], "copy": texts[place]} for place in places]

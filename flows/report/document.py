@@ -1,6 +1,6 @@
 """What a report says besides its table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ class Document:
         study_text: the study file as it was read.
         links: label -> address, for example of the experiment in MLflow.
         environment: name -> value, for example processor, threads and versions.
+        sections: heading -> lines, for what stages have to say besides the table.
     """
 
     title: str
@@ -33,6 +34,7 @@ class Document:
     study_text: str = ""
     links: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, object] = field(default_factory=dict)
+    sections: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def safe_address(address: str) -> str | None:

@@ -1,7 +1,7 @@
 """Reports on disk."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from compression.analysis import plot
@@ -21,6 +21,7 @@ def write(
     study_text: str = "",
     links: Mapping[str, str] | None = None,
     environment: Mapping[str, object] | None = None,
+    sections: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Path]:
     """Write a table in several formats. The same table gives the same bytes.
 
@@ -33,6 +34,7 @@ def write(
         study_text: the study file as it was read.
         links: label -> address.
         environment: name -> value.
+        sections: heading -> lines.
 
     Returns:
         The files in order of `FORMATS`. A plot that would be empty is not written.
@@ -41,7 +43,7 @@ def write(
         UserError: a format that there is not.
     """
     wanted = _checked(formats)
-    document = Document(title, description, study_text, links or {}, environment or {})
+    document = Document(title, description, study_text, links or {}, environment or {}, sections or {})
     drawn = plot.render(
         table, [kind for kind in ("svg", "png") if kind in wanted or (kind == "svg" and "html" in wanted)]
     )

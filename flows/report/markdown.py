@@ -1,6 +1,7 @@
 """The report as GitHub-flavoured Markdown."""
 
 import re
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from compression.analysis.results import AblationTable
@@ -54,7 +55,8 @@ def render(table: AblationTable, document: Document, *, plot: str | None = None)
     if plot is not None:
         parts.append(f"![Score against latency; marker area is model size]({plot})")
     for title, body in (
-        ("Findings", "\n".join(f"- {escape(finding)}" for finding in table.findings)),
+        ("Findings", _bullets(table.findings)),
+        *((escape(title), _bullets(lines)) for title, lines in document.sections.items()),
         ("Links", "\n".join(f"- {_link(label, address)}" for label, address in document.links.items())),
         ("Runs", _runs(table)),
         (
@@ -81,6 +83,10 @@ def render_table(table: AblationTable) -> str:
     lines = [header, ["---", *(["---:"] * len(laid_out.headings))]]
     lines += [[escape(line.variant), *(_entry(entry) for entry in line.entries)] for line in laid_out.lines]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {escape(line)}" for line in lines)
 
 
 def _heading(heading: Heading, headings: tuple[Heading, ...]) -> str:

@@ -60,7 +60,7 @@ class Augment(Stage):
 
     def for_task(self, config: AugmentConfig, task: TaskConfig) -> AugmentConfig:
         """The configuration with the task's own number of copies; see `Stage.for_task`."""
-        return config.for_task(task.name, task.glue)
+        return config.for_task(task)
 
     def run(self, request: StageRequest) -> dict[str, Any]:
         """Augment the rows; see `Stage.run`."""

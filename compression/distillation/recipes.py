@@ -42,6 +42,10 @@ RECIPES: dict[str, Recipe] = {
         _TINYBERT,
         _intermediate_epochs(cola=50, mnli=10, qqp=10, qnli=10),
     ),
+    "distilbert": Recipe(
+        "Sanh et al. 2019, arXiv:1910.01108, section 4.1, DistilBERT (D); temperature and weights of its released code",
+        {"temperature": 2.0, "soft_weight": 0.5, "hard_weight": 0.5},
+    ),
     "tinybert-code": Recipe(
         "the defaults by task that TinyBERT's released task_distill.py declares but never reads, and its losses",
         {**_TINYBERT, "reference_code": True, "intermediate": {**_TINYBERT["intermediate"], "epochs": 10.0}},

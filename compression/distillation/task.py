@@ -1,6 +1,5 @@
 """Task distillation: a student learns from its teacher on the task's rows, and from the gold labels."""
 
-import copy
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compression.architecture.labels import output_order
 from compression.control import Control, PrefixedProgress
 from compression.data.encoding import Encoded
 from compression.data.load import TaskData
@@ -20,8 +18,11 @@ from compression.distillation.comparing import Comparing
 from compression.distillation.config import TaskDistillConfig
 from compression.distillation.losses.averaging import Form
 from compression.distillation.losses.mean_squared_error import mean_squared_error
+from compression.distillation.losses.soft_binary_cross_entropy import soft_binary_cross_entropy
 from compression.distillation.losses.soft_cross_entropy import soft_cross_entropy
+from compression.distillation.losses.span_soft_cross_entropy import span_soft_cross_entropy
 from compression.distillation.objectives import weighted
+from compression.distillation.teacher_outputs import OutputPlace, Outputs, output_orders, teacher_outputs
 from compression.runtime import Runtime
 from compression.training.checkpoint_file import (
     identity,
@@ -33,8 +34,7 @@ from compression.training.checkpoint_file import (
 from compression.training.config import TrainingConfig
 from compression.training.gold import gold_loss
 from compression.training.loop import LossFunction, TrainingResult
-from compression.training.precision import DTYPES
-from compression.training.predict import check_fits, encode_for, model_inputs, predict
+from compression.training.predict import check_fits, encode_for, task_logits
 from compression.training.task import train_on_task
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def apply(
     teachers = list(teacher) if isinstance(teacher, Sequence) else [teacher]
     encoded = encode_for(teachers[0], data.train, tokenizer, data.config, control)
     check_fits(student, encoded, data.config.max_length)
-    orders = [output_order(each.config.id2label, data.labels) for each in teachers]
+    orders = output_orders(teachers, data)
     job = _Job(student, teachers, tokenizer, data, config, encoded, seed, runtime, work, control, shared)
     first, records = (None, "") if config.intermediate is None else job.intermediate_step()
     result = job.last_step(orders, history)
@@ -152,25 +152,8 @@ class _Job:
 
     def last_step(self, orders: Sequence[list[int]], history: Path) -> TrainingResult:
         """Train on the teachers' outputs, and on the objectives that had no step of their own."""
-        logits = [
-            _teacher_logits(
-                teacher,
-                self.encoded,
-                order,
-                name=f"teacher_logits_{place}" if place else "teacher_logits",
-                shared=self.shared,
-                pad_token_id=self.tokenizer.pad_token_id,
-                runtime=self.runtime,
-                work=self.work,
-                control=self.control,
-            )
-            for place, (teacher, order) in enumerate(zip(self.teachers, orders, strict=True))
-        ]
-        averaged = torch.from_numpy(np.mean(logits, axis=0))
-
-        def outputs(rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-            return {"teacher_logits": averaged[torch.from_numpy(rows)]}
-
+        place = OutputPlace(self.tokenizer.pad_token_id, self.runtime, self.work, self.shared, self.control)
+        outputs = teacher_outputs(self.teachers, orders, self.encoded, self.data.problem, place)
         if self.config.intermediate is None and self.config.objectives.chosen():
             return self._train_comparing(self.config, self._outputs_and_objectives, self.work, history, outputs)
         return train_on_task(
@@ -195,7 +178,7 @@ class _Job:
         loss: Callable[[Comparing], LossFunction],
         work: Path,
         history: Path,
-        outputs: Callable[[NDArray[np.int64]], dict[str, torch.Tensor]] | None = None,
+        outputs: Outputs | None = None,
     ) -> TrainingResult:
         alone = outputs is None
         control = Control(PrefixedProgress(self.control.progress, _PREFIX), self.control.should_stop)
@@ -256,15 +239,15 @@ def distillation_loss(config: TaskDistillConfig, problem: str) -> LossFunction:
 
     Args:
         config: temperature and weights of the losses.
-        problem: `classification` or `regression`.
+        problem: what the task predicts.
 
     Returns:
-        (student, batch) -> (loss, {"soft": …, "hard": …}); the batch holds `teacher_logits` [b, k] and `labels` [b].
+        (student, batch) -> (loss, {"soft": …, "hard": …}); the batch holds `teacher_logits` and `labels`.
         The parts are unweighted; a part of weight 0 is left out.
     """
 
     def loss(student: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Parts]:
-        return output_losses(student(**model_inputs(student, batch)).logits, batch, config, problem)
+        return output_losses(task_logits(student, batch), batch, config, problem)
 
     return loss
 
@@ -275,22 +258,27 @@ def output_losses(
     """Loss of a student's outputs against its teacher's and the gold labels.
 
     Args:
-        logits: [b, k] of the student.
-        batch: holds `teacher_logits` [b, k] and `labels` [b].
+        logits: [b, k] of the student; [b, l, 2] of spans.
+        batch: holds `teacher_logits` of the same shape, `labels` and `attention_mask`.
         config: temperature and weights of the losses.
-        problem: `classification` or `regression`.
+        problem: what the task predicts.
 
     Returns:
         Weighted sum, and the unweighted parts by name; a part of weight 0 is left out.
     """
+    taught, mask, temperature = batch["teacher_logits"], batch["attention_mask"], config.temperature
     if problem == "regression":
-        soft = mean_squared_error(logits, batch["teacher_logits"])
+        soft = mean_squared_error(logits, taught)
+    elif problem == "span":
+        soft = span_soft_cross_entropy(logits, taught, mask, temperature)
+    elif problem == "multi_label":
+        soft = soft_binary_cross_entropy(logits, taught, temperature)
     else:
         form: Form = "released" if config.reference_code else "paper"
-        soft = soft_cross_entropy(logits, batch["teacher_logits"], config.temperature, form)
+        soft = soft_cross_entropy(logits, taught, temperature, form)
     total, parts = config.soft_weight * soft, {"soft": soft}
     if config.hard_weight > 0:
-        parts["hard"] = gold_loss(logits, batch["labels"])
+        parts["hard"] = gold_loss(logits, batch["labels"], mask)
         total = total + config.hard_weight * parts["hard"]
     return total, parts
 
@@ -305,35 +293,3 @@ def _prefixed(records: str) -> str:
         record = json.loads(line)
         lines.append(json.dumps({PrefixedProgress.name(_PREFIX, name): value for name, value in record.items()}) + "\n")
     return "".join(lines)
-
-
-def _teacher_logits(
-    teacher: "PreTrainedModel",
-    encoded: Encoded,
-    order: list[int],
-    *,
-    name: str,
-    shared: Path | None,
-    pad_token_id: int,
-    runtime: Runtime,
-    work: Path,
-    control: Control,
-) -> NDArray[np.float32]:
-    """The teacher's outputs over train in the given order; taken from the folder on a resume."""
-    owner = identity(teacher, encoded.digest(), runtime.device, runtime.precision)
-    path = work / f"{name}.safetensors" if shared is None else shared / f"teacher_logits-{owner[:32]}.safetensors"
-    kept = read_tensors(path, owner)
-    if kept is None:
-        # Converted weights are twice as fast as autocast, and the caller's teacher is not to change.
-        model = copy.deepcopy(teacher).to(device=runtime.device, dtype=DTYPES[runtime.precision]).eval()
-        logits = predict(
-            model,
-            encoded,
-            pad_token_id=pad_token_id,
-            control=control,
-            description="teacher's outputs",
-        )
-        write_tensors(path, {"logits": torch.from_numpy(logits)}, {"identity": owner})
-    else:
-        logits = kept[0]["logits"].numpy()
-    return logits[:, order]

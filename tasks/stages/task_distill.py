@@ -13,7 +13,7 @@ from tasks.stages.base import Product, Stage, StageRequest
 from tasks.stages.shared_folder import shared_folder
 from tasks.stages.training import load_data, starting_model, trained_shape, training_arguments, training_summary
 
-_TEACHER = "compression.distillation.teacher_states"
+_TEACHER = ("compression.distillation.teacher_states", "compression.distillation.teacher_outputs")
 _LIBRARIES = ("torch", "transformers")
 
 
@@ -52,7 +52,7 @@ class TaskDistill(Stage):
 
     def run(self, request: StageRequest) -> dict[str, Any]:
         """Distil and save the classifier; see `Stage.run`."""
-        from compression.architecture.checkpoint import load_classifier, load_tokenizer, save_checkpoint
+        from compression.architecture.checkpoint import load_task_model, load_tokenizer, save_checkpoint
         from compression.distillation import task
         from compression.distillation.same_tokenizer import check_same_tokenizer
 
@@ -64,7 +64,7 @@ class TaskDistill(Stage):
             check_same_tokenizer(tokenizer, load_tokenizer(each))
         result = task.apply(
             student,
-            [load_classifier(each) for each in teachers],
+            [load_task_model(each) for each in teachers],
             tokenizer,
             data,
             request.config,
@@ -78,4 +78,6 @@ class TaskDistill(Stage):
 def _teacher_folder(request: StageRequest) -> Path:
     """Where the teacher's outputs are kept for all students; files in it are named by teacher, rows and precision."""
     libraries = {name: keys.library_version(name) for name in _LIBRARIES}
-    return shared_folder(request, "teacher", {"code": module_hashes(_TEACHER), "environment": libraries})
+    return shared_folder(
+        request, "teacher", {"code": [module_hashes(module) for module in _TEACHER], "environment": libraries}
+    )

@@ -176,7 +176,9 @@ def test_students_of_one_teacher_share_its_outputs(tmp_path, roots, encoder, tea
     (folder,) = cache.iterdir()
     assert {path.name.partition("-")[0] for path in folder.iterdir()} == {"teacher_states", "teacher_logits"}
     monkeypatch.setattr("compression.distillation.teacher_states._write", lambda *args, **options: pytest.fail("again"))
-    monkeypatch.setattr("compression.distillation.task.predict", lambda *args, **options: pytest.fail("again"))
+    monkeypatch.setattr(
+        "compression.distillation.teacher_outputs.predict", lambda *args, **options: pytest.fail("again")
+    )
     second = TaskDistillConfig(student={"layers": [2]}, **layers)
     TaskDistill().run(request(tmp_path, roots, second, inputs, name="second", work="work-second", cache=cache))
 

@@ -6,6 +6,8 @@ let no gradient reach the teacher.
 | loss | compares | paper |
 |---|---|---|
 | `soft_cross_entropy` | class distributions at a temperature | Hinton et al. 2015; TinyBERT eq. 10 |
+| `soft_binary_cross_entropy` | probabilities of labels of which several may hold | |
+| `span_soft_cross_entropy` | distributions of where an answer starts and ends | DistilBERT 4.1 |
 | `kl_divergence` | vocabulary distributions of selected word pieces | DistilBERT |
 | `mean_squared_error` | outputs of a regression | |
 | `masked_language_model` | masked word pieces with what stood there | BERT, DistilBERT |

@@ -8,7 +8,9 @@ from hypothesis.extra.numpy import arrays
 from compression.distillation.losses.kl_divergence import kl_divergence
 from compression.distillation.losses.masked_language_model import masked_language_model
 from compression.distillation.losses.mean_squared_error import mean_squared_error
+from compression.distillation.losses.soft_binary_cross_entropy import soft_binary_cross_entropy
 from compression.distillation.losses.soft_cross_entropy import soft_cross_entropy
+from compression.distillation.losses.span_soft_cross_entropy import span_soft_cross_entropy
 
 LOGITS = arrays(np.float64, (4, 3), elements=st.floats(-10, 10))
 TEMPERATURES = st.floats(0.5, 10)
@@ -51,6 +53,45 @@ def test_released_soft_cross_entropy_averages_over_classes_too(student, teacher,
     expected = -(softmax(teacher / temperature) * np.log(softmax(student / temperature))).mean()
     loss = soft_cross_entropy(torch.from_numpy(student), torch.from_numpy(teacher), temperature, form="released")
     assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(LOGITS, LOGITS, TEMPERATURES)
+def test_soft_binary_cross_entropy_takes_each_label_by_itself(student, teacher, temperature):
+    own, taught = (1 / (1 + np.exp(-logits / temperature)) for logits in (student, teacher))
+    expected = -(taught * np.log(own) + (1 - taught) * np.log(1 - own)).mean() * temperature**2
+    loss = soft_binary_cross_entropy(torch.from_numpy(student), torch.from_numpy(teacher), temperature)
+    assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.floats(0.3, 5), st.integers(0, 1000))
+def test_spans_are_distributions_over_real_word_pieces(lengths, temperature, seed):
+    student, teacher = np.random.default_rng(seed).normal(size=(2, len(lengths), max(lengths), 2)) * 5
+    total = 0.0
+    for row, length in enumerate(lengths):
+        own, taught = (softmax(logits[row, :length].T / temperature) for logits in (student, teacher))
+        total -= (taught * np.log(own)).sum() / 2
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    own = torch.from_numpy(student).requires_grad_()
+    loss = span_soft_cross_entropy(own, torch.from_numpy(teacher), mask, temperature)
+    assert loss.item() == pytest.approx(total / len(lengths) * temperature**2, rel=1e-4, abs=1e-5)
+    loss.backward()
+    assert (own.grad[~mask] == 0).all()
+    assert torch.isfinite(own.grad).all()
+
+
+def test_the_span_loss_has_the_gradient_of_the_released_distilbert():
+    """0.5 * (KL_start + KL_end) with KLDivLoss(reduction="batchmean") times T^2."""
+    student, teacher = torch.randn(2, 3, 5, 2, generator=torch.Generator().manual_seed(4))
+    own, again = student.clone().requires_grad_(), student.clone().requires_grad_()
+    span_soft_cross_entropy(own, teacher, temperature=2.0).backward()
+    divergence = torch.nn.KLDivLoss(reduction="batchmean")
+    released = [
+        divergence((again[..., end] / 2).log_softmax(-1), (teacher[..., end] / 2).softmax(-1)) * 4 for end in (0, 1)
+    ]
+    (sum(released) / 2).backward()
+    torch.testing.assert_close(own.grad, again.grad)
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,7 +10,7 @@ from transformers import BertTokenizer
 
 from compression.architecture.labels import label_fields
 from compression.control import Control
-from compression.distillation import task
+from compression.distillation import task, teacher_outputs
 from compression.distillation.config import TaskDistillConfig
 from compression.distillation.same_tokenizer import check_same_tokenizer
 from compression.errors import CheckpointError, Interrupted, UserError
@@ -132,7 +132,7 @@ def test_a_stop_in_training_resumes_without_asking_the_teacher_again(tmp_path, m
     with pytest.raises(Interrupted):
         distil(tmp_path / "b", data, teacher, Control(should_stop=lambda: next(looks) == 7))
     calls = []
-    monkeypatch.setattr(task, "predict", lambda *args, **options: calls.append(args))
+    monkeypatch.setattr(teacher_outputs, "predict", lambda *args, **options: calls.append(args))
     resumed, _ = distil(tmp_path / "b", data, teacher)
     assert not calls
     assert weights(resumed) == weights(undisturbed)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compression.data.corpus import fingerprint as corpus_fingerprint
+from compression.data.corpus import pinned
 from compression.data.corpus_config import CorpusConfig
 from compression.data.load import fingerprint
 from compression.data.sources import resolve
@@ -54,7 +55,7 @@ class Preparer:
     download: bool = False
     runtime: Runtime = field(init=False)
     _fingerprints: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
-    _corpora: dict[CorpusConfig, str | None] = field(default_factory=dict)
+    _corpora: dict[CorpusConfig, tuple[CorpusConfig, str | None]] = field(default_factory=dict)
     _source: Input | None = None
     _externals: dict[External, Input] = field(default_factory=dict)
 
@@ -80,6 +81,15 @@ class Preparer:
         Returns:
             The invocation; or the reason why there is none yet.
         """
+        stage, config = self.stages[node.kind], node.config.model_dump(mode="json")
+        corpus, content = stage.corpus(node.config), None
+        if corpus is not None:
+            # Looked for first: a missing file is told even while inputs are not computed.
+            read = self._corpus(corpus)
+            if read is None:
+                return f"the hub has to be asked for the commit of corpus {corpus.name} first"
+            corpus, content = read
+            config["corpus"] = corpus.model_dump(mode="json")
         inputs: dict[str, Input] = {}
         for role, given in node.inputs.items():
             if given == SOURCE:
@@ -96,14 +106,9 @@ class Preparer:
             if found is None:
                 return f"{external.reference} has to be downloaded first"
             inputs[role] = found
-        stage = self.stages[node.kind]
-        corpus = stage.corpus(node.config)
-        content = self._corpus_fingerprint(corpus)
-        if corpus is not None and content is None and not corpus.task_rows:
-            return f"the hub has to be asked for the commit of corpus {corpus.name} first"
         return StageInvocation(
             implementation=implementation_of(stage),
-            config=node.config.model_dump(mode="json"),
+            config=config,
             inputs=inputs,
             task=node.task,
             data=self._fingerprint(node, stage.reads(node.config)),
@@ -114,7 +119,7 @@ class Preparer:
         )
 
     def check_external(self, graph: Graph) -> None:
-        """Look for every model and file from outside the study before anything runs, downloading what is missing.
+        """Look for every model, file and corpus from outside before anything runs, downloading models that are missing.
 
         Args:
             graph: the study's graph.
@@ -124,6 +129,9 @@ class Preparer:
         """
         for external in dict.fromkeys(external for node in graph.nodes.values() for external in node.external.values()):
             self._locate(external)
+        for node in graph.nodes.values():
+            if (corpus := self.stages[node.kind].corpus(node.config)) is not None:
+                self._corpus(corpus)
 
     def _locate(self, external: External) -> Input | None:
         """A model or file from outside; None while it has to be downloaded first."""
@@ -145,11 +153,13 @@ class Preparer:
             self._fingerprints[identity] = fingerprint(node.task, self.roots, splits)
         return self._fingerprints[identity]
 
-    def _corpus_fingerprint(self, corpus: CorpusConfig | None) -> str | None:
-        if corpus is None:
-            return None
+    def _corpus(self, corpus: CorpusConfig) -> tuple[CorpusConfig, str | None] | None:
+        """A corpus, with its commit if it is one of the hub, and its fingerprint; None while the hub must be asked."""
         if corpus not in self._corpora:
-            self._corpora[corpus] = corpus_fingerprint(corpus, self.roots, online=self.download)
+            fixed = pinned(corpus, self.roots, online=self.download)
+            if fixed is None:
+                return None
+            self._corpora[corpus] = fixed, corpus_fingerprint(fixed, self.roots)
         return self._corpora[corpus]
 
 

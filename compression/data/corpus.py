@@ -88,7 +88,27 @@ class Corpus:
         return self.task
 
 
-def fingerprint(config: CorpusConfig, roots: Sequence[Path], *, online: bool = True) -> str | None:
+def pinned(config: CorpusConfig, roots: Sequence[Path], *, online: bool = True) -> CorpusConfig | None:
+    """The same corpus with the commit of a hub data set filled in, so that what is read is what was fingerprinted.
+
+    Args:
+        config: the corpus.
+        roots: folders that a local data set may be in.
+        online: whether the hub may be asked.
+
+    Returns:
+        The corpus; one that is not of the hub as it is. None when the hub would have to be asked.
+
+    Raises:
+        DataError: the hub does not know the data set or its revision, or cannot be reached.
+    """
+    if config.dataset is None or corpus_hub.local_folder(config.dataset, roots) is not None:
+        return config
+    commit = corpus_hub.commit(config, online=online)
+    return None if commit is None else config.model_copy(update={"revision": commit})
+
+
+def fingerprint(config: CorpusConfig, roots: Sequence[Path]) -> str | None:
     """Digest of the content at a corpus's places: bytes of files in their order, or the commit of a hub data set.
 
     Where files lie and what they are called does not count, unless it changes their order. What else the configuration
@@ -97,21 +117,20 @@ def fingerprint(config: CorpusConfig, roots: Sequence[Path], *, online: bool = T
     Args:
         config: the corpus; one of task rows counts through its task instead.
         roots: folders that relative files may lie in.
-        online: whether the hub may be asked for the commit of a branch.
 
     Returns:
-        SHA-256 in hexadecimal; None for task rows, and when the hub would have to be asked.
+        SHA-256 in hexadecimal; None for task rows.
 
     Raises:
-        DataError: a file is missing, empty, or in another encoding; or the hub does not answer.
+        DataError: a file is missing, empty, or in another encoding; or the hub, asked for a commit, does not answer.
     """
     if config.task_rows:
         return None
     if config.dataset is not None:
         folder = corpus_hub.local_folder(config.dataset, roots)
         if folder is None:
-            commit = corpus_hub.commit(config, online=online)
-            return commit and _digest("hub", config.dataset, commit, config.config, config.split, config.text)
+            commit = corpus_hub.commit(config, online=True)
+            return _digest("hub", config.dataset, commit, config.config, config.split, config.text)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         named = [[path.relative_to(folder).as_posix(), _file_digest(path)] for path in files]
         return _digest("folder", named, config.config, config.split, config.text)

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 from fake_stages import STAGES
@@ -164,6 +165,21 @@ def test_a_corpus_of_the_hub_waits_unless_its_commit_is_known(with_corpus):
     assert all(plan.key is not None for plan in pinned)
 
 
+def test_the_commit_that_was_fingerprinted_is_the_one_that_is_read(with_corpus, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: SimpleNamespace(dataset_info=lambda *_, **__: SimpleNamespace(sha="b" * 40)))  # fmt: skip
+    project = with_corpus("some/set")
+    preparer = project.preparer(download=True)
+    node = next(node for node in project.graph.nodes.values() if node.kind == "pretrain")
+    invocation = preparer.invocation(node, {})
+    assert invocation.config["corpus"]["revision"] == "b" * 40
+    pinned = pretrain_plans(with_corpus(f"{{dataset: some/set, revision: {'b' * 40}}}"))
+    assert invocation.key_parts(preparer.runtime) == pinned[0].parts
+
+
 def test_a_corpus_that_is_not_there_is_an_error_before_anything_runs(with_corpus):
     with pytest.raises(DataError, match=r"b\.txt.*did you mean 'a\.txt'"):
         with_corpus("texts/b.txt").plan()
+    (with_corpus.folder / "texts" / "b.txt").write_bytes(b"fine\n\xff\n")
+    project = with_corpus("texts/b.txt")
+    with pytest.raises(DataError, match="line 2: byte 0xff is not utf-8"):
+        project.preparer().check_external(project.graph)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tiny_models import frame
 
 from compression.data.config import TaskConfig
-from compression.data.corpus import Corpus, fingerprint
+from compression.data.corpus import Corpus, fingerprint, pinned
 from compression.data.corpus_config import CorpusConfig
 from compression.errors import DataError
 
@@ -136,7 +136,8 @@ def test_fingerprint_of_data_sets(dataset, tmp_path, monkeypatch):
     file.write_bytes(file.read_bytes() + b" ")
     assert first != fingerprint(config, [tmp_path])
     hub = CorpusConfig(dataset="some/set")
-    assert fingerprint(hub, [tmp_path], online=False) is None
+    assert pinned(hub, [tmp_path], online=False) is None
+    assert pinned(config, [tmp_path], online=False) is config
     commits = {None: "a" * 40, "v1": "b" * 40}
 
     class Hub:
@@ -146,10 +147,13 @@ def test_fingerprint_of_data_sets(dataset, tmp_path, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     asked = fingerprint(hub, [tmp_path])
+    assert pinned(hub, [tmp_path]).revision == "a" * 40
     assert asked != fingerprint(hub.model_copy(update={"revision": "v1"}), [tmp_path])
     # A commit says everything by itself: the hub is not asked.
-    pinned = hub.model_copy(update={"revision": "a" * 40})
-    assert asked == fingerprint(pinned, [tmp_path], online=False)
+    monkeypatch.setattr("huggingface_hub.HfApi", None)
+    known = hub.model_copy(update={"revision": "a" * 40})
+    assert asked == fingerprint(known, [tmp_path])
+    assert pinned(known, [tmp_path], online=False) == known
 
 
 def test_task_rows_are_the_training_rows_alone(tmp_path):

@@ -243,7 +243,9 @@ def count_parameters(model: nn.Module) -> int:
         >>> count_parameters(nn.ModuleList([linear, linear]))
         8
     """
-    return sum(parameter.numel() for parameter in model.parameters())
+    elements = sum(parameter.numel() for parameter in model.parameters())
+    # Some formats store weights in buffers, perhaps several in one element.
+    return elements + sum(getattr(module, "uncounted_parameters", 0) for module in model.modules())
 
 
 def check_weights(folder: Path) -> None:

@@ -1,15 +1,15 @@
-"""Quantized model folders: the same files as any other, with int8 tensors in them."""
+"""Quantized model folders: the same files as any other, with smaller number formats in them."""
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 
 from compression.architecture.checkpoint import check_weights, quiet_transformers, task_auto_class
 from compression.errors import CheckpointError
-from compression.quantization.int8_dynamic import METHOD
-from compression.quantization.int8_modules import Int8Embedding, Int8Linear
+from compression.quantization.format import CODED_LAYERS, METHOD, METHODS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -73,7 +73,7 @@ def _checked_declaration(folder: Path) -> dict[str, Any]:
     declared = declared if isinstance(declared, dict) else {}
     quantization = declared.get("quantization_config")
     method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-    if method != METHOD:
+    if method not in METHODS:
         given = "is not quantized" if method is None else f"is quantized by {method!r}"
         raise CheckpointError(f"{folder} {given}; allowed: {METHOD!r}, as the quantize stage writes it")
     return declared
@@ -90,8 +90,19 @@ def _check_loaded(folder: Path, model: "PreTrainedModel", report: dict[str, Any]
         names = sorted(entry if isinstance(entry, str) else str(entry[0]) for entry in report[kind])
         if names:
             raise CheckpointError(f"{folder} {said} weights: {', '.join(names[:3])} ({len(names)} in all)")
+    _check_number_formats(folder, model)
     for name, module in model.named_modules():
-        if isinstance(module, Int8Linear | Int8Embedding):
-            scale = module.weight_scale
-            if module.weight.dtype != torch.int8 or not torch.isfinite(scale).all() or (scale < 0).any():
-                raise CheckpointError(f"{folder}: {name} does not hold int8 weights with finite scales")
+        fault = module.fault() if isinstance(module, CODED_LAYERS) else None
+        if fault is not None:
+            raise CheckpointError(f"{folder}: {name} {fault}")
+
+
+def _check_number_formats(folder: Path, model: "PreTrainedModel") -> None:
+    """Loading would cast silently what is stored in another number format than the layer's."""
+    expected = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118 (not a mapping)
+                dtype = stored.get_slice(name)[:0].dtype
+                if name in expected and dtype != expected[name]:
+                    raise CheckpointError(f"{folder}: {name} is stored as {dtype}, not as {expected[name]}")

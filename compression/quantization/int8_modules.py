@@ -85,6 +85,10 @@ class Int8Linear(nn.Module):
             result = self._packed.linear(single)
         return result.to(activation.dtype)
 
+    def fault(self) -> str | None:
+        """What is wrong with the stored numbers, if anything is."""
+        return scale_fault(self.weight_scale)
+
     def extra_repr(self) -> str:
         """Shape, for `print(model)`."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
@@ -155,9 +159,29 @@ class Int8Embedding(nn.Module):
         """
         return self.weight[rows] * self.weight_scale[rows].unsqueeze(-1)
 
+    def fault(self) -> str | None:
+        """What is wrong with the stored numbers, if anything is."""
+        return scale_fault(self.weight_scale)
+
     def extra_repr(self) -> str:
         """Shape, for `print(model)`."""
         return f"{self.num_embeddings}, {self.embedding_dim}"
+
+
+def scale_fault(scale: Tensor) -> str | None:
+    """What is wrong with the scales of a weight, if anything is.
+
+    Args:
+        scale: fp32 scales.
+
+    Returns:
+        The fault in words, or None.
+
+    Example:
+        >>> scale_fault(torch.tensor([0.5, -1.0]))
+        'does not hold finite scales'
+    """
+    return None if torch.isfinite(scale).all() and (scale >= 0).all() else "does not hold finite scales"
 
 
 def _forget_packed(layer: nn.Module, _report: Any) -> None:

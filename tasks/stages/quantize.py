@@ -23,10 +23,10 @@ class Quantize(Stage):
             save_checkpoint,
         )
         from compression.evaluation.efficiency import bytes_on_disk
-        from compression.quantization import int8_dynamic
+        from compression.quantization import quantize
 
         source = request.inputs["model"]
-        model = int8_dynamic.apply(load_task_model(source), request.config)
+        model = quantize.apply(load_task_model(source), request.config)
         save_checkpoint(model, load_tokenizer(source), request.output)
         return {
             "parameters": count_parameters(model),

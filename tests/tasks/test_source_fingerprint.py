@@ -103,4 +103,4 @@ def test_an_unknown_module_is_an_error(package):
 def test_every_built_in_stage_sees_its_science():
     assert "compression.distillation.task" in module_hashes("tasks.stages.task_distill")
     assert "compression.distillation.task" not in module_hashes("tasks.stages.finetune")
-    assert "compression.quantization.int8_dynamic" not in module_hashes("tasks.stages.finetune")
+    assert "compression.quantization.quantize" not in module_hashes("tasks.stages.finetune")

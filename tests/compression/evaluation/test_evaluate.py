@@ -11,7 +11,7 @@ from compression.architecture.checkpoint import save_checkpoint
 from compression.errors import CheckpointError, UserError
 from compression.evaluation.config import EvaluateConfig
 from compression.evaluation.evaluate import apply, load_any
-from compression.quantization.int8_dynamic import quantize
+from compression.quantization.quantize import quantize
 from compression.quantization.int8_modules import Int8Linear
 from compression.runtime import Runtime
 

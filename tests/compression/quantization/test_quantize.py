@@ -17,7 +17,8 @@ from compression.errors import CheckpointError, UserError
 from compression.evaluation.efficiency import bytes_on_disk
 from compression.quantization import int8_arithmetic, load_quantized
 from compression.quantization.config import QuantizeConfig
-from compression.quantization.int8_dynamic import METHOD, apply, quantize
+from compression.quantization.format import METHOD
+from compression.quantization.quantize import apply, quantize
 from compression.quantization.int8_modules import Int8Embedding, Int8Linear
 
 

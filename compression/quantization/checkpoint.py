@@ -14,6 +14,18 @@ from compression.quantization.format import CODED_LAYERS, METHOD, METHODS
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# What safetensors calls the number formats that layers hold.
+_STORED = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.int32: "I32",
+}
+
 
 def is_quantized(folder: Path) -> bool:
     """Tell a quantized model folder from a plain one.
@@ -103,6 +115,6 @@ def _check_number_formats(folder: Path, model: "PreTrainedModel") -> None:
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as stored:
             for name in stored.keys():  # noqa: SIM118 (not a mapping)
-                dtype = stored.get_slice(name)[:0].dtype
-                if name in expected and dtype != expected[name]:
-                    raise CheckpointError(f"{folder}: {name} is stored as {dtype}, not as {expected[name]}")
+                dtype = stored.get_slice(name).get_dtype()
+                if name in expected and dtype != _STORED[expected[name]]:
+                    raise CheckpointError(f"{folder}: {name} is stored as {dtype}, not as {_STORED[expected[name]]}")

@@ -3,7 +3,8 @@
 Importing this module teaches transformers the format, so that `from_pretrained` loads a folder that was saved in it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,6 +20,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from compression.quantization.config import Scheme
 from compression.quantization.int8_modules import Int8Embedding, Int8Linear
+from compression.quantization.int8_static import ActivationCode, Int8StaticLinear
 from compression.quantization.weight_codecs import weight_codec
 from compression.quantization.weight_modules import CodedEmbedding, CodedLinear
 
@@ -152,36 +154,57 @@ def layers_of(model: "PreTrainedModel") -> dict[str, nn.Linear | nn.Embedding]:
     }
 
 
-def replace(model: "PreTrainedModel", make: Callable[[str, Any], nn.Module | None]) -> list[nn.Module]:
+def replace(model: "PreTrainedModel", make: Callable[[str, Any], nn.Module | None]) -> None:
     """Put other layers in the place of those of a model's encoder.
 
     Args:
         model: a floating-point model; changed in place.
         make: name and layer, as of `layers_of` -> what to put in its place; None leaves it.
-
-    Returns:
-        The new layers.
     """
-    encoder, made = model.base_model, {}
-    for name, layer in layers_of(model).items():
-        new = make(name, layer)
-        if new is not None:
-            made[layer] = new
+    made = {layer: make(name, layer) for name, layer in layers_of(model).items()}
+    _exchange(model, {layer: new for layer, new in made.items() if new is not None})
+
+
+@contextmanager
+def exchanged(model: "PreTrainedModel", layers: Mapping[nn.Module, nn.Module]) -> Iterator[None]:
+    """Other layers in the place of a model's own, for a while.
+
+    Args:
+        model: the model.
+        layers: own layer -> the other.
+    """
+    _exchange(model, layers)
+    try:
+        yield
+    finally:
+        _exchange(model, {other: own for own, other in layers.items()})
+
+
+def _exchange(model: "PreTrainedModel", layers: Mapping[nn.Module, nn.Module]) -> None:
+    encoder = model.base_model
     # A layer that is used in two places is listed twice, and stays one layer.
     for name, module in list(encoder.named_modules(remove_duplicate=False)):
-        if module in made:
+        if module in layers:
             parent, _, child = name.rpartition(".")
-            setattr(encoder.get_submodule(parent), child, made[module])
-    return list(made.values())
+            setattr(encoder.get_submodule(parent), child, layers[module])
 
 
-def coded_layer(layer: nn.Linear | nn.Embedding, scheme: str, described: QuantizedFormat) -> nn.Module | None:
+def coded_layer(
+    layer: nn.Linear | nn.Embedding,
+    scheme: str,
+    described: QuantizedFormat,
+    code: ActivationCode | None = None,
+    *,
+    per_channel: bool = True,
+) -> nn.Module | None:
     """Quantize a layer.
 
     Args:
         layer: layer with finite weights.
         scheme: its scheme, or `fp32`.
         described: options of the schemes.
+        code: how its input is coded, in the scheme int8-static.
+        per_channel: a scale for each row of the matrix, or one for all, in the int8 schemes with products.
 
     Returns:
         The layer of codes; None for `fp32`.
@@ -190,10 +213,14 @@ def coded_layer(layer: nn.Linear | nn.Embedding, scheme: str, described: Quantiz
         return None
     codec = weight_codec(scheme, getattr(described, "group_size", 0))
     if isinstance(layer, nn.Embedding):
-        return Int8Embedding.from_float(layer) if codec is None else CodedEmbedding.from_float(layer, codec)
-    if codec is None:
-        return Int8Linear.from_float(layer)
-    return CodedLinear.from_float(layer, codec, fake_activations=described.fake_activations)
+        if codec is None:
+            return Int8Embedding.from_float(layer, per_channel=per_channel)
+        return CodedEmbedding.from_float(layer, codec)
+    if codec is not None:
+        return CodedLinear.from_float(layer, codec, fake_activations=described.fake_activations)
+    if scheme == "int8-static":
+        return Int8StaticLinear.from_float(layer, code, per_channel=per_channel)
+    return Int8Linear.from_float(layer, per_channel=per_channel)
 
 
 def _empty_layer(layer: nn.Linear | nn.Embedding, scheme: str, described: QuantizedFormat) -> nn.Module | None:
@@ -203,6 +230,6 @@ def _empty_layer(layer: nn.Linear | nn.Embedding, scheme: str, described: Quanti
     codec = weight_codec(scheme, getattr(described, "group_size", 0))
     if isinstance(layer, nn.Embedding):
         return Int8Embedding.like(layer) if codec is None else CodedEmbedding.like(layer, codec)
-    if codec is None:
-        return Int8Linear.like(layer)
-    return CodedLinear.like(layer, codec, fake_activations=described.fake_activations)
+    if codec is not None:
+        return CodedLinear.like(layer, codec, fake_activations=described.fake_activations)
+    return (Int8StaticLinear if scheme == "int8-static" else Int8Linear).like(layer)

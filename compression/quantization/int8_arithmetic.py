@@ -49,6 +49,27 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     return codes.to(torch.int8), scales
 
 
+def quantize_matrix(weight: Tensor, *, per_channel: bool) -> tuple[Tensor, Tensor]:
+    """Round a matrix to symmetric int8.
+
+    Args:
+        weight: (rows, columns), finite.
+        per_channel: a scale for each row, or one for all.
+
+    Returns:
+        int8 codes (rows, columns) and fp32 scales (rows,), all alike with one scale for all.
+
+    Example:
+        >>> codes, scales = quantize_matrix(torch.tensor([[1.27], [0.01]]), per_channel=False)
+        >>> codes.tolist(), len(set(scales.tolist()))
+        ([[127], [1]], 1)
+    """
+    if per_channel:
+        return quantize_rows(weight)
+    codes, scale = quantize_rows(weight.reshape(1, -1))
+    return codes.view_as(weight), scale.expand(len(weight)).clone()
+
+
 def quantize_activation(activation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Code each token by its own range, in plain torch.
 

@@ -47,17 +47,18 @@ class Int8Linear(nn.Module):
         return cls(layer.in_features, layer.out_features, bias=layer.bias is not None)
 
     @classmethod
-    def from_float(cls, layer: nn.Linear) -> Self:
+    def from_float(cls, layer: nn.Linear, *, per_channel: bool = True) -> Self:
         """Quantize a layer.
 
         Args:
             layer: layer with finite weights.
+            per_channel: a scale for each output channel, or one for all.
 
         Returns:
             The int8 layer on the same device.
         """
         made = cls.like(layer).to(layer.weight.device)
-        codes, scales = int8_arithmetic.quantize_rows(layer.weight)
+        codes, scales = int8_arithmetic.quantize_matrix(layer.weight, per_channel=per_channel)
         made.weight.copy_(codes)
         made.weight_scale.copy_(scales)
         if made.bias is not None:
@@ -133,17 +134,18 @@ class Int8Embedding(nn.Module):
         return cls(table.num_embeddings, table.embedding_dim)
 
     @classmethod
-    def from_float(cls, table: nn.Embedding) -> Self:
+    def from_float(cls, table: nn.Embedding, *, per_channel: bool = True) -> Self:
         """Quantize a table.
 
         Args:
             table: table with finite weights.
+            per_channel: a scale for each row, or one for all.
 
         Returns:
             The int8 table on the same device.
         """
         made = cls.like(table).to(table.weight.device)
-        codes, scales = int8_arithmetic.quantize_rows(table.weight)
+        codes, scales = int8_arithmetic.quantize_matrix(table.weight, per_channel=per_channel)
         made.weight.copy_(codes)
         made.weight_scale.copy_(scales)
         return made
@@ -187,3 +189,5 @@ def scale_fault(scale: Tensor) -> str | None:
 def _forget_packed(layer: nn.Module, _report: Any) -> None:
     """New weights were loaded: the packed ones are stale."""
     layer._packed = None  # type: ignore[assignment]
+    if hasattr(layer, "_code"):
+        layer._code = None  # type: ignore[assignment]

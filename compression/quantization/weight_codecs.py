@@ -54,7 +54,7 @@ class GroupCodec:
         weight = weight.detach().float()
         columns = weight.shape[1]
         padded = torch.nn.functional.pad(weight, (0, -columns % self.group_size))
-        groups = padded.unflatten(1, (-1, self.group_size))
+        groups = padded.view(len(padded), -1, self.group_size)
         scales = groups.abs().amax(dim=2) / limit
         # A group of zeros has no scale to divide by; a subnormal one could overflow the quotient.
         divisor = scales.clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(2)

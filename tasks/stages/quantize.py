@@ -1,18 +1,36 @@
 """The `quantize` stage: a task model's weights in a smaller number format."""
 
-from typing import Any, ClassVar
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compression.quantization.config import QuantizeConfig
-from tasks.stages.base import Product, Stage, StageRequest
+from tasks.stages.base import Product, Split, Stage, StageRequest
+from tasks.stages.training import load_data, training_summary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from compression.quantization.surroundings import Surroundings
 
 
 class Quantize(Stage):
-    """Quantizes the chain's classifier; no data is needed, and nothing is random."""
+    """Quantizes the chain's classifier. Most schemes need no data, and nothing in them is random."""
 
     kind = "quantize"
     config_model = QuantizeConfig
     accepts: ClassVar[frozenset[Product]] = frozenset({"classifier"})
     produces = "quantized"
+    resource = "training"
+
+    def reads(self, config: QuantizeConfig) -> tuple[Split, ...]:
+        """Training rows to calibrate or train on, selection rows to choose on; see `Stage.reads`."""
+        trains = config.scheme == "int8-qat"
+        train: tuple[Split, ...] = ("train",) if trains or config.calibrates else ()
+        return (*train, "selection") if trains or config.mixed is not None else train
+
+    def is_random(self, config: QuantizeConfig) -> bool:
+        """Whether rows are drawn in an order of their own; see `Stage.is_random`."""
+        return config.scheme == "int8-qat"
 
     def run(self, request: StageRequest) -> dict[str, Any]:
         """Quantize and save the model; see `Stage.run`."""
@@ -26,10 +44,31 @@ class Quantize(Stage):
         from compression.quantization import quantize
 
         source = request.inputs["model"]
-        model = quantize.apply(load_task_model(source), request.config)
-        save_checkpoint(model, load_tokenizer(source), request.output)
-        return {
-            "parameters": count_parameters(model),
+        tokenizer = load_tokenizer(source)
+        given = _surroundings(request, tokenizer) if self.reads(request.config) else None
+        made = quantize.apply(load_task_model(source), request.config, given)
+        save_checkpoint(made.model, tokenizer, request.output)
+        summary: dict[str, Any] = {
+            "parameters": count_parameters(made.model),
             "bytes": bytes_on_disk(request.output),
             "bytes_before": bytes_on_disk(source),
         }
+        if made.training is not None and given is not None:
+            summary |= training_summary(made.model, given.data, made.training)
+        if made.scan is not None:
+            summary["mixed"] = dataclasses.asdict(made.scan)
+        return summary
+
+
+def _surroundings(request: StageRequest, tokenizer: "PreTrainedTokenizerBase") -> "Surroundings":
+    from compression.quantization.surroundings import Surroundings
+
+    return Surroundings(
+        tokenizer=tokenizer,
+        data=load_data(request),
+        work=request.work,
+        history=request.output / "history.jsonl",
+        seed=request.seed,
+        runtime=request.runtime,
+        control=request.control,
+    )

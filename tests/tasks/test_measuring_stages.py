@@ -116,3 +116,31 @@ def test_the_key_of_evaluate_knows_what_chooses_the_int8_kernel():
     assert not Quantize().environment(Runtime())
     invocation = StageInvocation(implementation=implementation_of(Evaluate()), config={})
     assert invocation.key_parts(Runtime())["environment"]["int8_instructions"] == instructions
+
+
+def test_quantize_reads_what_its_scheme_needs_and_no_more():
+    stage = Quantize()
+    assert stage.reads(QuantizeConfig()) == ()
+    assert stage.reads(QuantizeConfig(scheme="int8-static")) == ("train",)
+    assert stage.reads(QuantizeConfig(scheme="int8-qat")) == ("train", "selection")
+    assert stage.reads(QuantizeConfig(scheme="int4-weight", mixed={})) == ("selection",)
+    assert stage.reads(QuantizeConfig(scheme="int4-weight", mixed={"fallback": "int8-static"})) == (
+        "train",
+        "selection",
+    )
+    assert [stage.is_random(QuantizeConfig(scheme=scheme)) for scheme in ("int8-static", "int8-qat")] == [False, True]
+
+
+@pytest.mark.parametrize("options", [{"scheme": "int8-static"}, {"scheme": "int8-qat", "qat": {"epochs": 1}}])
+def test_schemes_that_look_at_data_leave_the_same_folder_every_time(classifier, tmp_path, options):
+    given = {"task": task(tmp_path), "roots": (tmp_path,)}
+    config = QuantizeConfig(**options)
+    summary, one = run(Quantize(), config, classifier, tmp_path, "one", **given)
+    _, two = run(Quantize(), config, classifier, tmp_path, "two", **given)
+    assert {path.name: path.read_bytes() for path in one.iterdir()} == {
+        path.name: path.read_bytes() for path in two.iterdir()
+    }
+    assert json.loads(json.dumps(summary)) == summary
+    assert ("training" in summary) == ((one / "history.jsonl").exists()) == (options["scheme"] == "int8-qat")
+    measured = EvaluateConfig(latency_length=8, latency_warmup=1, latency_repeats=5)
+    assert run(Evaluate(), measured, one, tmp_path, "measured", **given)[0]["environment"]["kernel"]

@@ -11,8 +11,8 @@ from compression.architecture.checkpoint import save_checkpoint
 from compression.errors import CheckpointError, UserError
 from compression.evaluation.config import EvaluateConfig
 from compression.evaluation.evaluate import apply, load_any
-from compression.quantization.quantize import quantize
 from compression.quantization.int8_modules import Int8Linear
+from compression.quantization.quantize import quantize
 from compression.runtime import Runtime
 
 QUICK = EvaluateConfig(latency_length=8, latency_warmup=1, latency_repeats=5)

@@ -1,6 +1,6 @@
 """Quantisation-aware training: the model is trained on with int8 rounding, and gives the int8-static format."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,9 @@ from compression.quantization.fake_quantization import FakeInt8Embedding, FakeIn
 from compression.quantization.format import PLAIN, QuantizedFormat, exchanged, layers_of
 from compression.quantization.int8_static import ActivationCode
 from compression.quantization.surroundings import Surroundings
-from compression.training.gold import gold_loss
-from compression.training.loop import LossFunction, TrainingResult
-from compression.training.predict import encode_for, model_inputs, predict
+from compression.training import finetune
+from compression.training.loop import TrainingResult
+from compression.training.predict import encode_for, predict
 from compression.training.task import train_on_task
 
 if TYPE_CHECKING:
@@ -48,16 +48,16 @@ def train_quantized(
         Interrupted: a stop was asked for; the same call resumes.
     """
     data, tokenizer = given.data, given.tokenizer
-    if output_order(model.config.id2label, data.labels) != list(range(max(1, len(data.labels)))):
+    if data.labels and output_order(model.config.id2label, data.labels) != list(range(len(data.labels))):
         raise UserError(
             "the model numbers the classes in another order than the task: put `finetune` before `quantize`"
         )
-    encoded = encode_for(model, data.train, tokenizer, data.config.max_length, given.control)
+    encoded = encode_for(model, data.train, tokenizer, data.config, given.control)
     teacher = _teacher_outputs(model, encoded, config, given)
     with _rounding(model, described, config) as linear:
         result = train_on_task(
             model,
-            _loss(config, data.problem),
+            finetune.loss if teacher is None else distillation_loss(_as_distillation(config), data.problem),
             encoded,
             tokenizer=tokenizer,
             data=data,
@@ -119,13 +119,6 @@ def _teacher_outputs(
     return lambda rows: {"teacher_logits": outputs[torch.from_numpy(rows)]}
 
 
-def _loss(config: QuantizeConfig, problem: str) -> LossFunction:
+def _as_distillation(config: QuantizeConfig) -> TaskDistillConfig:
     qat = config.qat
-    if qat.soft_weight == 0:
-        return _gold
-    weights = TaskDistillConfig(temperature=qat.temperature, soft_weight=qat.soft_weight, hard_weight=qat.hard_weight)
-    return distillation_loss(weights, problem)
-
-
-def _gold(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-    return gold_loss(model(**model_inputs(model, batch)).logits, batch["labels"]), {}
+    return TaskDistillConfig(temperature=qat.temperature, soft_weight=qat.soft_weight, hard_weight=qat.hard_weight)

@@ -156,9 +156,7 @@ def _calibrated(model: "PreTrainedModel", config: QuantizeConfig, given: Surroun
     return calibrate(
         model,
         [name for name, layer in layers_of(model).items() if isinstance(layer, nn.Linear)],
-        encode_for(
-            model, _sampled(data.train, config.calibration.rows), tokenizer, data.config.max_length, given.control
-        ),
+        encode_for(model, _sampled(data.train, config.calibration.rows), tokenizer, data.config, given.control),
         config.calibration,
         pad_token_id=tokenizer.pad_token_id,
         control=given.control,
@@ -177,7 +175,7 @@ def _scanned(
         model,
         described,
         codes,
-        encode_for(model, _sampled(data.selection, mixed.rows), tokenizer, data.config.max_length, given.control),
+        encode_for(model, _sampled(data.selection, mixed.rows), tokenizer, data.config, given.control),
         mixed,
         pad_token_id=tokenizer.pad_token_id,
         control=given.control,

@@ -56,7 +56,7 @@ def apply(
     """
     return train_on_task(
         model,
-        _loss,
+        loss,
         encode_for(model, data.train, tokenizer, data.config, control),
         tokenizer=tokenizer,
         data=data,
@@ -71,5 +71,14 @@ def apply(
     )
 
 
-def _loss(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+def loss(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+    """The loss of a batch against its gold labels, for the training loop.
+
+    Args:
+        model: model with a head for the task.
+        batch: its inputs and `labels`.
+
+    Returns:
+        The loss (see `gold_loss`), which has no parts.
+    """
     return gold_loss(task_logits(model, batch), batch["labels"], batch["attention_mask"]), {}

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from compression.data.config import TaskConfig, problem_of
+from compression.errors import UserError
 from compression.quantization.config import QuantizeConfig
 from tasks.stages.base import Product, Split, Stage, StageRequest
 from tasks.stages.training import load_data, training_summary
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Quantize(Stage):
-    """Quantizes the chain's classifier. Most schemes need no data, and nothing in them is random."""
+    """Quantizes the chain's task model. Most schemes need no data, and nothing in them is random."""
 
     kind = "quantize"
     config_model = QuantizeConfig
@@ -27,6 +29,17 @@ class Quantize(Stage):
         trains = config.scheme == "int8-qat"
         train: tuple[Split, ...] = ("train",) if trains or config.calibrates else ()
         return (*train, "selection") if trains or config.mixed is not None else train
+
+    def for_task(self, config: QuantizeConfig, task: TaskConfig) -> QuantizeConfig:
+        """Refuses outputs that cannot be compared with those before; see `Stage.for_task`."""
+        problem = problem_of(task)
+        compares = config.mixed is not None or (config.scheme == "int8-qat" and config.qat.soft_weight > 0)
+        if compares and problem not in ("classification", "regression"):
+            raise UserError(
+                f"task {task.name}: `mixed` and `qat.soft_weight` compare outputs of classification and regression, "
+                f"not of {problem}: leave them out"
+            )
+        return config
 
     def is_random(self, config: QuantizeConfig) -> bool:
         """Whether rows are drawn in an order of their own; see `Stage.is_random`."""

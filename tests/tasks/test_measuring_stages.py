@@ -11,7 +11,7 @@ from tiny_models import sentences, tiny_classifier, tiny_tokenizer
 
 from compression.architecture.checkpoint import save_checkpoint
 from compression.data.config import TaskConfig
-from compression.errors import CheckpointError
+from compression.errors import CheckpointError, UserError
 from compression.evaluation.config import EvaluateConfig
 from compression.evaluation.metrics import compute
 from compression.quantization import load_quantized
@@ -129,6 +129,15 @@ def test_quantize_reads_what_its_scheme_needs_and_no_more():
         "selection",
     )
     assert [stage.is_random(QuantizeConfig(scheme=scheme)) for scheme in ("int8-static", "int8-qat")] == [False, True]
+
+
+def test_outputs_that_cannot_be_compared_are_refused_before_a_run():
+    spans, classes = TaskConfig(name="squad"), TaskConfig(name="sst2")
+    for config in (QuantizeConfig(mixed={}), QuantizeConfig(scheme="int8-qat", qat={"soft_weight": 1})):
+        assert Quantize().for_task(config, classes) == config
+        with pytest.raises(UserError, match="not of span: leave them out"):
+            Quantize().for_task(config, spans)
+    Quantize().for_task(QuantizeConfig(scheme="int8-static"), spans)
 
 
 @pytest.mark.parametrize("options", [{"scheme": "int8-static"}, {"scheme": "int8-qat", "qat": {"epochs": 1}}])

@@ -26,8 +26,12 @@ check: $(VENV)/.ready ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-benchmark: $(VENV)/.ready ## measured ratios, printed and written to benchmarks/results
+benchmark: $(VENV)/.ready ## measured ratios, each pair in one interleaved run; an hour on two cores
 	$(BIN)/python -m benchmarks.orchestration
+	$(BIN)/python -m benchmarks.architecture
+	$(BIN)/python -m benchmarks.pruning
+	$(BIN)/python -m benchmarks.masked_lm_head
+	$(BIN)/python -m benchmarks.augmentation
 
 lock: ## resolve pyproject.toml's ranges into requirements.lock, for Python 3.11-3.13 on every platform (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml \

@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertModel,
+    BertTokenizer,
+)
 
 from compression.architecture.checkpoint import save_checkpoint
 from compression.data.config import TaskConfig
@@ -87,3 +93,56 @@ def tiny_rows(count: int = 50, seed: int = 1) -> Encoded:
     index = {word: number for number, word in enumerate(WORDS)}
     ids = [np.array([2, *(index[word] for word in text.split()), 3], dtype=np.int32) for text in texts]
     return Encoded(ids, None, labels.astype(np.int64), np.array([len(row) for row in ids], dtype=np.int64))
+
+
+def questions(count: int, seed: int, *, unanswerable: bool = False) -> pandas.DataFrame:
+    """Questions "good" or "bad" about a context that holds one word of each kind, which is the answer.
+
+    With `unanswerable`, every third context lacks the kind that is asked for.
+    """
+    random = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        asked = int(random.integers(0, 2))
+        silent = unanswerable and number % 3 == 0
+        answer = str(random.choice([BAD, GOOD][asked]))
+        words = [str(word) for word in random.choice(NEUTRAL, random.integers(3, 9))]
+        for word in [str(random.choice([GOOD, BAD][asked]))] + ([] if silent else [answer]):
+            words.insert(int(random.integers(0, len(words) + 1)), word)
+        context = " ".join(words)
+        start = -1 if silent else len(" ".join(words[: words.index(answer)] + [""]))
+        rows.append(
+            {
+                "id": number + 1,
+                "name": f"q{number + 1}",
+                "text": ["bad", "good"][asked],
+                "text_pair": context,
+                "label": np.array([start, start if silent else start + len(answer)]),
+                "answers": () if silent else (answer,),
+            }
+        )
+    return pandas.DataFrame(rows)
+
+
+def tiny_questions(train: int = 50, *, unanswerable: bool = False, max_length: int = 24) -> TaskData:
+    return TaskData(
+        config=TaskConfig(
+            name="tiny",
+            files={"train": "tiny.json"},
+            problem="span",
+            max_length=max_length,
+            span={"stride": 4, "max_answer_length": 2, "unanswerable": unanswerable},
+        ),
+        labels=(),
+        pair=True,
+        metrics=("f1", "exact_match"),
+        train=questions(train, 1, unanswerable=unanswerable),
+        selection=questions(24, 2, unanswerable=unanswerable),
+        evaluation={"": questions(24, 3, unanswerable=unanswerable)},
+    )
+
+
+def tiny_span_model(seed: int = 0, **changes) -> BertForQuestionAnswering:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return BertForQuestionAnswering(tiny_config(**changes)).eval()

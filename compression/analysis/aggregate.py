@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from compression.analysis.cells import Cell
-from compression.analysis.resampling import METRICS, split_name
+from compression.analysis.resampling import NAMES, split_name
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,6 @@ def headline_metrics(cells: Iterable[Cell], task: str) -> tuple[str, ...]:
     for cell in cells:
         if cell.task == task and cell.headline is not None:
             name = split_name(cell.headline)[0]
-            same = [metric for metric in cell.metrics if name in METRICS and split_name(metric)[0] == name]
+            same = [metric for metric in cell.metrics if name in NAMES and split_name(metric)[0] == name]
             return tuple(same or [cell.headline])
     return ()

@@ -172,8 +172,8 @@ def compare(
 
     Args:
         metric: one of `compression.analysis.resampling.METRICS`.
-        gold: (rows,).
-        variant: predictions (rows,) of each seed, as `resampling.predicted` gives them.
+        gold: (rows,) or (rows, labels).
+        variant: predictions of each seed, as `resampling.predicted` gives them.
         baseline: the same of the baseline, seed by seed.
         confidence: level of the interval, 0..1.
         samples: number of resamples.

@@ -1,15 +1,18 @@
 """Predictions of cells, lined up row by row for a paired comparison."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compression.analysis.cells import Cell
-from compression.analysis.resampling import METRICS, Array, observed, predicted, split_name
+from compression.analysis.resampling import METRICS, NAMES, Array, observed, predicted, resampled_name, split_name
 from compression.analysis.wording import metric_label
+from compression.problems import DEFAULT_METRICS
 
 if TYPE_CHECKING:
     import pandas
@@ -27,11 +30,13 @@ class Aligned:
     """Two sides' predictions on the same rows.
 
     Attributes:
-        gold: (rows,) gold class indices or values.
-        ours: of each pair, the variant's predictions (rows,).
+        metric: name under which the metric is recomputed, a key of `resampling.METRICS`.
+        gold: (rows,) gold class indices or values; (rows, labels) of several labels.
+        ours: of each pair, the variant's predictions, as `resampling.predicted` gives them.
         theirs: of each pair, the baseline's.
     """
 
+    metric: str
     gold: Array
     ours: list[Array]
     theirs: list[Array]
@@ -58,31 +63,33 @@ class PredictionReader:
                 different rows, or the predictions do not give the recorded value.
         """
         name, _ = split_name(metric)
-        if name not in METRICS:
+        if name not in NAMES:
             raise NotAlignedError(f"{metric_label(metric)} is not recomputed on resampled rows")
         columns = [[self._column(metric, cell) for cell in side] for side in zip(*pairs, strict=True)]
-        (ids, gold, _), *_ = columns[0]
-        for cell, (other_ids, other_gold, _) in zip(
+        first, *_ = columns[0]
+        for cell, other in zip(
             [cell for side in zip(*pairs, strict=True) for cell in side], columns[0] + columns[1], strict=True
         ):
-            if not (np.array_equal(ids, other_ids) and np.array_equal(gold, other_gold)):
+            if first.metric != other.metric or not np.array_equal(first.rows, other.rows):
                 raise NotAlignedError(f"{cell.variant}{seed_suffix(cell)} was evaluated on other rows")
-        return Aligned(gold, [output for _, _, output in columns[0]], [output for _, _, output in columns[1]])
+        outputs = ([column.output for column in side] for side in columns)
+        return Aligned(first.metric, first.gold, *outputs)
 
-    def _column(self, metric: str, cell: Cell) -> tuple[Array, Array, Array]:
-        """Row ids, gold values and predictions of one cell on the metric's split."""
+    def _column(self, metric: str, cell: Cell) -> "_Column":
+        """One cell on the metric's split."""
         name, split = split_name(metric)
         frame = self._frame(cell)
         rows = frame[frame["split"].fillna("") == split].sort_values("id", kind="stable")
         if rows.empty:
             raise NotAlignedError(f"the predictions of {cell.variant}{seed_suffix(cell)} hold no row of this split")
-        gold = rows["gold"].to_numpy(dtype=float)
-        output = predicted(name, rows.filter(regex=r"^logit_\d+$").to_numpy(dtype=float))
-        if abs(observed(name, gold, output) - cell.metrics[metric]) > _AGREEMENT:
+        column = _read(name, rows)
+        if column.metric not in METRICS:
+            raise NotAlignedError(f"{metric_label(metric)} is not recomputed on resampled rows")
+        if abs(observed(column.metric, column.gold, column.output) - cell.metrics[metric]) > _AGREEMENT:
             raise NotAlignedError(
                 f"the predictions of {cell.variant}{seed_suffix(cell)} do not give its recorded {metric_label(metric)}"
             )
-        return rows["id"].to_numpy(dtype=float), gold, output
+        return column
 
     def _frame(self, cell: Cell) -> "pandas.DataFrame":
         import pandas
@@ -93,6 +100,35 @@ class PredictionReader:
         if path not in self._frames:
             self._frames[path] = pandas.read_parquet(path)
         return self._frames[path]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Predictions of one cell in order of row id.
+
+    `rows` tells the evaluated rows apart from others: ids and gold values.
+    """
+
+    metric: str
+    rows: NDArray[Any]
+    gold: Array
+    output: Array
+
+
+def _read(name: str, frame: "pandas.DataFrame") -> _Column:
+    """The columns that `evaluate` leaves, which differ by what was predicted."""
+    ids = frame["id"].to_numpy(dtype=float)
+    if "prediction" in frame.columns:
+        metric = resampled_name(name, "span")
+        scores = frame[list(DEFAULT_METRICS["span"])].to_numpy(dtype=float)
+        accepted = [json.dumps([row, *gold]) for row, gold in zip(ids.tolist(), frame["gold"], strict=True)]
+        return _Column(metric, np.array(accepted), np.zeros(len(ids)), scores)
+    several = frame.filter(regex=r"^gold_\d+$").to_numpy(dtype=float)
+    gold = several if several.shape[1] else frame["gold"].to_numpy(dtype=float)
+    metric = resampled_name(name, "multi_label") if several.shape[1] else name
+    logits = frame.filter(regex=r"^logit_\d+$").to_numpy(dtype=float)
+    output = predicted(metric, logits) if metric in METRICS else logits
+    return _Column(metric, np.column_stack([ids, gold]), gold, output)
 
 
 def seed_suffix(cell: Cell) -> str:

@@ -3,14 +3,17 @@
 A bootstrap resample of N rows is a vector of counts: how often each row was drawn. Rows that agree in the gold label
 and in every system's prediction are interchangeable, so they are merged first and the counts of the merged rows are
 drawn from one multinomial distribution. That is the same bootstrap; for classification its cost hardly grows with N.
+
+Of several labels, gold and predictions are rows of 0 and 1. Of spans the scores of each question are resampled.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from compression.problems import DEFAULT_METRICS, Problem
 
 Array = NDArray[np.float64]
 
@@ -23,11 +26,12 @@ class ResampledMetric:
     """A metric that can be recomputed on weighted rows.
 
     Attributes:
-        problem: whether it reads class indices or real numbers.
-        function: (gold (M,), predicted (M,), counts (B, M)) -> metric of each resample (B,).
+        problem: what it reads: class indices, real numbers, 0 and 1 for each label, or scores of each question.
+        function: (gold (M,), predicted (M,), counts (B, M)) -> metric of each resample (B,); gold and predicted are
+            (M, labels) of several labels and (M, scores) of spans.
     """
 
-    problem: Literal["classification", "regression"]
+    problem: Problem
     function: Callable[[Array, Array, Array], Array]
 
 
@@ -112,6 +116,33 @@ def _spearman(gold: Array, predicted: Array, counts: Array) -> Array:
     return _correlation(_ranks(gold, counts), _ranks(predicted, counts), counts)
 
 
+def _label_totals(gold: Array, predicted: Array, counts: Array) -> tuple[Array, Array]:
+    """Twice the hits of every label, and its predictions and gold rows together, each (B, labels)."""
+    return 2 * (counts @ (gold * predicted)), counts @ (gold + predicted)
+
+
+def _micro_f1_of_labels(gold: Array, predicted: Array, counts: Array) -> Array:
+    hits, marks = _label_totals(gold, predicted, counts)
+    return _ratio(hits.sum(axis=1), marks.sum(axis=1))
+
+
+def _macro_f1_of_labels(gold: Array, predicted: Array, counts: Array) -> Array:
+    mean: Array = _ratio(*_label_totals(gold, predicted, counts)).mean(axis=1)
+    return mean
+
+
+def _exact_match_of_labels(gold: Array, predicted: Array, counts: Array) -> Array:
+    return _ratio(_total((gold == predicted).all(axis=1), counts), counts.sum(axis=1))
+
+
+def _span_score(place: int) -> Callable[[Array, Array, Array], Array]:
+    def mean(gold: Array, predicted: Array, counts: Array) -> Array:
+        del gold
+        return _ratio(counts @ predicted[:, place], counts.sum(axis=1))
+
+    return mean
+
+
 METRICS: dict[str, ResampledMetric] = {
     "accuracy": ResampledMetric("classification", _accuracy),
     "f1": ResampledMetric("classification", _f1),
@@ -119,7 +150,33 @@ METRICS: dict[str, ResampledMetric] = {
     "matthews": ResampledMetric("classification", _matthews),
     "pearson": ResampledMetric("regression", _pearson),
     "spearman": ResampledMetric("regression", _spearman),
+    "multi_label_micro_f1": ResampledMetric("multi_label", _micro_f1_of_labels),
+    "multi_label_macro_f1": ResampledMetric("multi_label", _macro_f1_of_labels),
+    "multi_label_exact_match": ResampledMetric("multi_label", _exact_match_of_labels),
+    **{f"span_{name}": ResampledMetric("span", _span_score(at)) for at, name in enumerate(DEFAULT_METRICS["span"])},
 }
+"""What can be recomputed, by name; problems whose metrics share a name with another's stand before it."""
+
+NAMES = frozenset(name.removeprefix(f"{metric.problem}_") for name, metric in METRICS.items())
+"""Names that cells record."""
+
+
+def resampled_name(name: str, problem: Problem) -> str:
+    """Name under which a metric of a problem is recomputed.
+
+    Args:
+        name: as a cell records it, without its split.
+        problem: what the predictions are.
+
+    Returns:
+        A key of `METRICS`, unless the metric cannot be recomputed.
+
+    Example:
+        >>> resampled_name("f1", "classification"), resampled_name("f1", "span")
+        ('f1', 'span_f1')
+    """
+    own = f"{problem}_{name}"
+    return own if own in METRICS else name
 
 
 def split_name(metric: str) -> tuple[str, str]:
@@ -129,13 +186,13 @@ def split_name(metric: str) -> tuple[str, str]:
         metric: name as a cell records it.
 
     Returns:
-        The metric and the split, "" for the main one. A name that is none of `METRICS` comes back whole.
+        The metric and the split, "" for the main one. A name that is none of `NAMES` comes back whole.
 
     Example:
         >>> split_name("accuracy_mismatched"), split_name("macro_f1")
         (('accuracy', 'mismatched'), ('macro_f1', ''))
     """
-    known = [name for name in METRICS if metric == name or metric.startswith(f"{name}_")]
+    known = [name for name in NAMES if metric == name or metric.startswith(f"{name}_")]
     if not known:
         return metric, ""
     name = max(known, key=len)
@@ -147,14 +204,18 @@ def predicted(metric: str, logits: Array) -> Array:
 
     Args:
         metric: one of `METRICS`.
-        logits: (rows, outputs).
+        logits: (rows, outputs); of spans (rows, scores) what each question scores.
 
     Returns:
-        (rows,) index of the largest logit, or the single output of a regression.
+        (rows,) index of the largest logit, or the single output of a regression; (rows, labels) 1 for each label above
+        0; of spans the scores as they are.
     """
-    if METRICS[metric].problem == "regression":
+    problem = METRICS[metric].problem
+    if problem == "regression":
         return logits[:, 0].astype(float)
-    return np.asarray(logits.argmax(axis=1), dtype=float)
+    if problem == "multi_label":
+        return (logits > 0).astype(float)
+    return logits.astype(float) if problem == "span" else np.asarray(logits.argmax(axis=1), dtype=float)
 
 
 def observed(metric: str, gold: Array, system: Array) -> float:
@@ -162,8 +223,8 @@ def observed(metric: str, gold: Array, system: Array) -> float:
 
     Args:
         metric: one of `METRICS`.
-        gold: (rows,).
-        system: (rows,) predictions, as `predicted` gives them.
+        gold: (rows,) or (rows, labels).
+        system: predictions, as `predicted` gives them.
 
     Returns:
         The value in natural units; 0.0 where it is not defined.
@@ -182,8 +243,8 @@ def resample(
 
     Args:
         metric: one of `METRICS`.
-        gold: (rows,).
-        systems: each (rows,), aligned with `gold`.
+        gold: (rows,) or (rows, labels).
+        systems: predictions of each, as `predicted` gives them, aligned with `gold`.
         samples: number of resamples B.
         generator: source of the random draws.
 
@@ -196,10 +257,16 @@ def resample(
         array([[1., 0.],
                [1., 0.]])
     """
-    rows, times = np.unique(np.column_stack([gold, *systems]), axis=0, return_counts=True)
+    columns = [gold, *systems]
+    rows, times = np.unique(np.column_stack(columns), axis=0, return_counts=True)
+    ends = np.cumsum([1 if column.ndim == 1 else column.shape[1] for column in columns])
+    parts = [
+        part if column.ndim > 1 else part[:, 0]
+        for part, column in zip(np.split(rows, ends[:-1], axis=1), columns, strict=True)
+    ]
     function = METRICS[metric].function
     blocks = [
-        np.column_stack([function(rows[:, 0], system, counts) for system in rows.T[1:]])
+        np.column_stack([function(parts[0], system, counts) for system in parts[1:]])
         for counts in _draw(times, samples, generator)
     ]
     return np.concatenate(blocks)

@@ -162,7 +162,7 @@ class _Builder:
                 float(values.mean()), seed_interval(values, confidence=self.confidence), len(pairs), examples=0
             )
         return compare(
-            split_name(column.metric)[0],
+            aligned.metric,
             aligned.gold,
             aligned.ours,
             aligned.theirs,

@@ -9,7 +9,9 @@ from compression.analysis.results import Verdict
 _NAMES = {
     "accuracy": "accuracy",
     "f1": "F1",
+    "micro_f1": "micro F1",
     "macro_f1": "macro F1",
+    "exact_match": "exact match",
     "matthews": "Matthews",
     "pearson": "Pearson",
     "spearman": "Spearman",

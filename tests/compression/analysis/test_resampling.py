@@ -19,6 +19,11 @@ REFERENCE = {
     "matthews": metrics.matthews_corrcoef,
     "pearson": lambda gold, found: stats.pearsonr(gold, found)[0],
     "spearman": lambda gold, found: stats.spearmanr(gold, found)[0],
+    "multi_label_micro_f1": lambda gold, found: metrics.f1_score(gold, found, average="micro", zero_division=0.0),
+    "multi_label_macro_f1": lambda gold, found: metrics.f1_score(gold, found, average="macro", zero_division=0.0),
+    "multi_label_exact_match": metrics.accuracy_score,
+    "span_f1": lambda gold, found: found[:, 0].mean(),
+    "span_exact_match": lambda gold, found: found[:, 1].mean(),
 }
 
 
@@ -27,6 +32,11 @@ def _rows(metric, rng, rows):
         # Rounded, so that ranks are tied.
         gold = rng.integers(0, 6, rows).astype(float)
         return gold, np.round(gold + rng.normal(size=rows), 1)
+    if METRICS[metric].problem == "multi_label":
+        gold = rng.integers(0, 2, (rows, 3)).astype(float)
+        return gold, np.where(rng.random((rows, 3)) < 0.6, gold, 1 - gold)
+    if METRICS[metric].problem == "span":
+        return np.zeros(rows), np.round(rng.random((rows, 2)), 1)
     classes = 2 if metric == "f1" else int(rng.integers(2, 5))
     gold = rng.integers(0, classes, rows)
     return gold.astype(float), np.where(rng.random(rows) < 0.6, gold, rng.integers(0, classes, rows)).astype(float)
@@ -42,27 +52,30 @@ def test_counted_rows_score_as_repeated_rows(metric, seed):
     counts = rng.multinomial(30, np.full(30, 1 / 30), size=3)
     scores = METRICS[metric].function(gold, found, counts.astype(float))
     for score, count in zip(scores, counts, strict=True):
-        right = REFERENCE[metric](np.repeat(gold, count), np.repeat(found, count))
+        right = REFERENCE[metric](np.repeat(gold, count, axis=0), np.repeat(found, count, axis=0))
         assert score == pytest.approx(0.0 if np.isnan(right) else right, abs=1e-9)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [name for name, metric in METRICS.items() if metric.problem != "span"])
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=10, deadline=None)
 def test_agrees_with_what_evaluation_records(metric, seed):
     rng = np.random.default_rng(seed)
     gold, found = _rows(metric, rng, 25)
     problem = METRICS[metric].problem
-    logits = (
-        found[:, None]
-        if problem == "regression"
-        else np.eye(max(2, int(max(gold.max(), found.max())) + 1))[found.astype(int)]
-    )
-    recorded = compute([metric], gold, logits, problem)[metric]
+    if problem == "classification":
+        logits = np.eye(max(2, int(max(gold.max(), found.max())) + 1))[found.astype(int)]
+    else:
+        logits = found - 0.5 if problem == "multi_label" else found[:, None]
+    name = metric.removeprefix("multi_label_")
+    recorded = compute([name], gold, logits, problem)[name]
     assert observed(metric, gold, predicted(metric, logits)) == pytest.approx(recorded, abs=1e-9)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+SINGLE = [name for name, metric in METRICS.items() if metric.problem in ("classification", "regression")]
+
+
+@pytest.mark.parametrize("metric", SINGLE)
 def test_a_constant_prediction_has_a_stated_value(metric):
     gold = np.array([0.0, 1, 1, 0, 1])
     # 0.1 is no binary fraction: its mean is off by rounding, which must not pass for a spread.
@@ -71,6 +84,18 @@ def test_a_constant_prediction_has_a_stated_value(metric):
     assert score == {"accuracy": 0.4, "macro_f1": pytest.approx(2 / 7)}.get(metric, 0.0)
     draws = resample(metric, gold, [constant], samples=50, generator=np.random.default_rng(0))
     assert np.isfinite(draws).all()
+
+
+def test_rows_of_several_columns_are_drawn_as_a_whole():
+    gold = np.array([[0.0, 1], [1, 1], [0, 0], [1, 0]])
+    found = np.array([[0.0, 1], [0, 1], [0, 1], [1, 0]])
+    names = ["multi_label_exact_match", "multi_label_micro_f1"]
+    exact, micro = (
+        resample(name, gold, [found, gold], samples=500, generator=np.random.default_rng(3)) for name in names
+    )
+    assert (micro[:, 0] >= exact[:, 0] - 1e-12).all()  # the same rows were drawn for both
+    assert (exact[:, 1] == 1).all()
+    assert exact[:, 0].mean() == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "matthews", "spearman"])

@@ -110,7 +110,7 @@ def questions(count: int, seed: int, *, unanswerable: bool = False) -> pandas.Da
         for word in [str(random.choice([GOOD, BAD][asked]))] + ([] if silent else [answer]):
             words.insert(int(random.integers(0, len(words) + 1)), word)
         context = " ".join(words)
-        start = -1 if silent else len(" ".join(words[: words.index(answer)] + [""]))
+        start = -1 if silent else len(" ".join([*words[: words.index(answer)], ""]))
         rows.append(
             {
                 "id": number + 1,

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from compression.quantization.int8_dynamic import quantize
 from tiny_models import tiny_classifier, tiny_encoder_folder, tiny_span_model, tiny_tokenizer
 
 from compression.architecture.checkpoint import load_question_answering, load_task_model, save_checkpoint
@@ -11,6 +10,7 @@ from compression.architecture.conversion import to_bertpress
 from compression.architecture.student import build_student
 from compression.errors import CheckpointError
 from compression.quantization.checkpoint import load_quantized
+from compression.quantization.quantize import quantize
 from compression.training.predict import task_logits
 
 BATCH = {"input_ids": torch.tensor([[2, 5, 11, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}

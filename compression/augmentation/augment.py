@@ -20,6 +20,7 @@ from compression.augmentation.unlabelled import read_unlabelled
 from compression.augmentation.vectors import load_vectors
 from compression.control import Control
 from compression.data.load import TaskData
+from compression.errors import UserError
 from compression.runtime import Runtime
 
 ROWS_A_SHARD = 2048
@@ -132,6 +133,8 @@ class _Shards:
         if None not in counts:
             return [known for known in counts if known is not None]
         judge = self._judge()
+        if judge is None and further:
+            raise UserError("texts without labels need a teacher that labels them")
         copier, of_sources = self._copier()
         config, progress = self.config, self.control.progress
         maker = RowMaker(self.data, copier, judge, config.max_shift, config.quality_sample, self.control)

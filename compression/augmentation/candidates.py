@@ -152,7 +152,9 @@ class CandidateTable:
         """Find the neighbours of every word that the masked LM was not asked for, once a word."""
         rows: set[int] = set()
         absent: set[str] = set()
-        for text in self._texts:
+        for place, text in enumerate(self._texts):
+            if place % _TEXTS_A_BLOCK == 0:
+                control.check()
             by_model = self._by_model(text)
             for number, word in enumerate(self.words(text)):
                 if number not in by_model:

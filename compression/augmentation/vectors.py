@@ -137,9 +137,8 @@ def _write_array(file: Path, array: Path) -> tuple[list[str], int]:
     """Write the vectors of a text file, which may be larger than memory; returns the words, and how many repeat."""
     with file.open("rb") as lines:
         first = lines.readline().split()
-        header = len(first) == 2 and all(
-            number.isdigit() for number in first
-        )  # word2vec and fastText: words dimensions
+        # word2vec and fastText begin with the numbers of words and dimensions.
+        header = len(first) == 2 and all(number.isdigit() for number in first)
         dimensions = int(first[1]) if header else len(first) - 1
         if dimensions < 1:
             raise DataError(f"{file}: line 1: a word and its numbers are expected, separated by spaces")

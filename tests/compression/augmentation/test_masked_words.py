@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_masked_lm import POSITIONS, VOCABULARY, WHOLE
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AlbertConfig,
     AlbertForMaskedLM,
@@ -16,6 +17,7 @@ from transformers import (
     DistilBertForMaskedLM,
     ElectraConfig,
     ElectraForMaskedLM,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForMaskedLM,
 )
@@ -186,6 +188,50 @@ def test_other_architectures(model):
         with torch.no_grad():
             scores = made(torch.tensor([asked])).logits[0, place + 1]
         ranked = [number for number in scores.argsort(descending=True).tolist() if VOCABULARY[number].isalpha()]
+        assert set(near.tolist()) == set(ranked[:5])
+
+
+def byte_pair_tokenizer():
+    """Byte pairs as of RoBERTa: a word after a space is another piece than one at the start."""
+    words = [word for word in WHOLE for _ in range(3)]
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=800,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator([" ".join(words), *WHOLE], trainer)
+    raw.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    names = {"bos": "<s>", "cls": "<s>", "sep": "</s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
+    return PreTrainedTokenizerFast(tokenizer_object=raw, **{f"{name}_token": text for name, text in names.items()})
+
+
+@pytest.mark.parametrize(("masked_input", "specials"), [("sentence", [0, 2]), ("two-copies", [0, 2, 2, 2])])
+def test_byte_pairs(masked_input, specials):
+    tokenizer = byte_pair_tokenizer()
+    torch.manual_seed(0)
+    config = RobertaConfig(vocab_size=len(tokenizer), pad_token_id=1, type_vocab_size=1, initializer_range=0.5, **SIZES)
+    model = RobertaForMaskedLM(config).eval()
+    words = masked(masked_input, model=model, tokenizer=tokenizer)
+    assert {words.spellings[number] for number in np.flatnonzero(words.is_word)} >= set(WHOLE)
+    assert not words.is_word[tokenizer.convert_tokens_to_ids("film")], "a piece that only begins a text"
+    assert words.is_word[tokenizer.convert_tokens_to_ids("Ġfilm")]
+    text = "good film, é née xyz sad"
+    (read,) = words.read([text], set())
+    singles = [replaceable_words(text, set())[number].text for number in read.words]
+    assert singles == ["good", "film", "sad"], "é is two pieces at one offset"
+    (found,) = words.most_probable([read], 5)
+    for place, near in zip(read.positions, found, strict=True):
+        plain = read.pieces.tolist()
+        asked = [*plain[:place], tokenizer.mask_token_id, *plain[place + 1 :]]
+        ids = [0, *asked, 2] if masked_input == "sentence" else [0, *asked, 2, 2, *plain, 2]
+        assert [number for number in ids if number in (0, 2)] == specials
+        with torch.no_grad():
+            scores = model(torch.tensor([ids])).logits[0, place + 1]
+        ranked = [number for number in scores.argsort(descending=True).tolist() if words.is_word[number]]
         assert set(near.tolist()) == set(ranked[:5])
 
 

@@ -1,17 +1,30 @@
-"""What planning, caching, Prefect and MLflow cost, without any training: `python -m benchmarks.orchestration`.
+"""What planning, caching, Prefect and MLflow cost: `python -m benchmarks.orchestration [--quickstart]`.
 
-Every figure comes from a process of its own. The first run computes every stage, the others reuse all.
+Every figure comes from a process of its own; of repeated ones the quickest counts. Stages are trivial, the first run
+computes all of them and the others reuse all. With `--quickstart`, the quickstart study is run too (minutes): what its
+stages did not take of its time is orchestration.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.trivial_stages import STAGES
+from flows.run_record import RunRecord, run_records
+from tasks.settings import Settings
+
+_QUICKSTART = Path(__file__).parents[1] / "studies" / "quickstart.yaml"
+_BERTPRESS = [
+    sys.executable,
+    "-c",
+    "import sys; sys.argv[0] = 'bertpress'; from flows.command_line import main; main()",
+]
 
 _ROWS = "text,label\n" + "".join(f"row {number},{'ab'[number % 2]}\n" for number in range(40))
 
@@ -59,7 +72,6 @@ def measure(study: Path, home: Path, action: str) -> dict[str, float]:
 def _child(action: str, study: Path, home: Path) -> None:
     started = time.perf_counter()
     from flows.project import open_project
-    from tasks.settings import Settings
 
     project = open_project(study, Settings(home=home), stages=STAGES)
     if action == "plan":
@@ -71,10 +83,44 @@ def _child(action: str, study: Path, home: Path) -> None:
     sys.stdout.write(json.dumps({"action": time.perf_counter() - started}) + "\n")
 
 
+def quickstart(home: Path) -> dict[str, float]:
+    """Run the quickstart study, and again.
+
+    Args:
+        home: home folder; its databases should exist, and nothing of the study.
+
+    Returns:
+        Wall-clock seconds of both runs, seconds that the stages took, and the share of the rest in the first run.
+    """
+    first = _seconds("run", str(_QUICKSTART), home=home)
+    again = _seconds("run", str(_QUICKSTART), home=home)
+    [record] = [record for record in run_records(Settings(home=home), "quickstart") if not _is_cached(record)]
+    stages = sum(node.seconds for node in record.nodes.values())
+    return {
+        "quickstart, s": first,
+        "its stages alone, s": stages,
+        "orchestration, % of the quickstart": 100 * (first - stages) / first,
+        "cached quickstart, s": again,
+    }
+
+
+def _is_cached(record: RunRecord) -> bool:
+    return all(node.cached for node in record.nodes.values())
+
+
+def _seconds(*arguments: str, home: Path) -> float:
+    """Seconds of a command from start to exit."""
+    environment = {**os.environ, "BERTPRESS_HOME": str(home)}
+    started = time.perf_counter()
+    subprocess.run([*_BERTPRESS, *arguments], env=environment, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--stages", type=int, default=200)
+    parser.add_argument("--quickstart", action="store_true")
     parser.add_argument("--child", nargs=3)
     arguments = parser.parse_args()
     if arguments.child:
@@ -82,27 +128,36 @@ def main() -> None:
         _child(action, Path(study), Path(home))
         return
     with tempfile.TemporaryDirectory() as folder:
-        figures = _figures(Path(folder), arguments.stages)
+        _print(_figures(Path(folder), arguments.stages))
+        if arguments.quickstart:
+            _print(quickstart(Path(folder) / "empty home"))
+
+
+def _print(figures: Mapping[str, float]) -> None:
     for name, value in figures.items():
-        print(f"{name:<48} {value:8.3f}")
+        print(f"{name:<52} {value:8.3f}", flush=True)
 
 
 def _figures(folder: Path, stages: int) -> dict[str, float]:
     study, home = write_study(folder / "study", stages), folder / "home"
     large = write_study(folder / "large", 1000)
-    empty = write_study(folder / "empty", 2)
-    measure(empty, folder / "empty home", "run")  # fills file caches
+    empty, empty_home = write_study(folder / "empty", 2), folder / "empty home"
+    measure(empty, folder / "other home", "run")  # fills file caches
+    new = measure(empty, empty_home, "run")
+    one = [measure(empty, empty_home, "run") for _ in range(3)]
     first = measure(study, home, "run")
-    one = [measure(empty, folder / "empty home", "run") for _ in range(3)]
     cached = [measure(study, home, "run") for _ in range(3)]
     planned = min(measure(large, folder / "large home", "plan")["process"] for _ in range(3))
     floor, hit = (min(run["process"] for run in runs) for runs in (one, cached))
+    making = new["process"] - floor
     return {
-        f"first run of {stages} stages, s": first["process"],
-        f"cached run of {stages} stages, s": hit,
+        "bertpress --help, s": min(_seconds("--help", home=home) for _ in range(3)),
         "cached run of 2 stages (start of Prefect, MLflow), s": floor,
+        "more in a new home (making the databases), s": making,
+        f"first run of {stages} stages, new home, s": first["process"],
+        f"cached run of {stages} stages, s": hit,
+        "a first stage, ms": 1000 * (first["process"] - floor - making) / (stages - 2),
         "a cached stage, ms": 1000 * (hit - floor) / (stages - 2),
-        "a first stage, ms": 1000 * (first["process"] - floor) / (stages - 2),
         "plan of 1,000 stages, s": planned,
     }
 

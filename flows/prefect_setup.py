@@ -83,6 +83,15 @@ def _answers(address: str) -> bool:
         return False
 
 
+def import_prefect() -> None:
+    """Import Prefect, which reads its environment then; it reads it again where it was imported before."""
+    from prefect.context import refresh_global_settings_context
+
+    import flows.study_flow  # noqa: F401 - whatever of it a run needs
+
+    refresh_global_settings_context()
+
+
 @contextmanager
 def flow_run_settings(server: str) -> Iterator[None]:
     """Settings of a study's flow run, and tags that say whose it is, by which it is closed when its process was killed.

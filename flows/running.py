@@ -14,6 +14,7 @@ from flows.prefect_setup import (
     close_dead_flow_runs,
     configure_prefect,
     flow_run_settings,
+    import_prefect,
     wait_until_recorded,
 )
 from flows.project import Project
@@ -76,7 +77,7 @@ def run_project(project: Project) -> Outcome:
             close_dead_runs(settings.tracking_uri)
             if embedded:
                 os.environ["PREFECT_API_URL"] = embedded.address
-            import flows.study_flow  # noqa: F401 - imports Prefect, which reads the address now
+            import_prefect()
         if embedded:
             embedded.wait()
         close_dead_flow_runs()

@@ -13,14 +13,14 @@ class Evidence:
 
     Attributes:
         encoded: the rows with their labels.
-        order: output of the model for each of the task's classes; empty for an encoder without a head.
+        order: output of the model for each of the task's classes; None where they are not classes, as of spans.
         pad_token_id: token that fills short sequences.
         control: where to report progress, and whether to stop.
     """
 
     encoded: Encoded
     pad_token_id: int
-    order: Sequence[int] = ()
+    order: Sequence[int] | None = None
     control: Control = field(default_factory=Control)
 
     @property

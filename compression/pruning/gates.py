@@ -16,7 +16,7 @@ from compression.pruning.units import units_of
 from compression.runtime import Runtime
 from compression.training.gold import gold_loss
 from compression.training.precision import training_attention
-from compression.training.predict import batches_for
+from compression.training.predict import batches_for, task_logits
 
 if TYPE_CHECKING:
     from compression.architecture.encoder.modeling_bertpress import BertpressPreTrainedModel
@@ -72,7 +72,7 @@ def gate_gradients(
     The model is in evaluation mode; its weights get no gradient.
 
     Args:
-        model: classifier.
+        model: model with a head for the task.
         evidence: rows with labels.
         kinds: `attention`, `feed_forward` or both.
 
@@ -86,13 +86,15 @@ def gate_gradients(
     sizes = {block: size for kind in kinds for block, size in units_of(shape, kind).items()}
     gradients = {block: np.empty((len(encoded), size), np.float32) for block, size in sizes.items()}
     device = next(model.parameters()).device
-    columns, gold = torch.tensor(evidence.order, device=device), torch.from_numpy(np.asarray(encoded.labels))
+    order, gold = evidence.order, torch.from_numpy(np.asarray(encoded.labels))
     runtime = Runtime(device=device.type)
     control.progress.start("importance", len(encoded), unit="row")
     for rows, batch in batches_for(model, encoded, pad_token_id=evidence.pad_token_id, control=control):
         gates = {block: torch.ones(len(rows), size, device=device, requires_grad=True) for block, size in sizes.items()}
         with torch.enable_grad(), training_attention(model, runtime), gated(model, gates):
-            loss = gold_loss(model(**batch).logits[:, columns], gold[rows].to(device)) * len(rows)
+            logits = task_logits(model, batch)
+            ordered = logits if order is None else logits[:, torch.tensor(order, device=device)]
+            loss = gold_loss(ordered, gold[rows].to(device), batch["attention_mask"]) * len(rows)
             found = torch.autograd.grad(loss, list(gates.values()))
         for block, gradient in zip(gates, found, strict=True):
             gradients[block][rows] = gradient.cpu().numpy()

@@ -16,6 +16,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from compression.architecture.conversion import shape_of_model
 from compression.architecture.editing import base_of
+from compression.architecture.encoder.modeling_bertpress import BertpressForSequenceClassification
 from compression.pruning.evidence import Evidence
 from compression.pruning.importance import effective_weight
 from compression.pruning.units import units_of
@@ -87,7 +88,7 @@ def tune(pruned: "BertpressPreTrainedModel", dense: "BertpressPreTrainedModel", 
 
     For each block the least squares compare, over real word pieces, Σ_i m_i · (output of unit i) in the pruned model
     with the unpruned model's sum before LayerNorm, less the block's bias and the pruned model's residual input. The
-    last layer's feed-forward block is compared at the first word piece alone, the only one that a classifier reads;
+    last layer's feed-forward block of a classifier is compared at the first word piece alone, which is all it reads;
     attention of the first layer is left as it is. A shared block has one set of factors for all layers that use it.
 
     Args:
@@ -101,7 +102,8 @@ def tune(pruned: "BertpressPreTrainedModel", dense: "BertpressPreTrainedModel", 
     Raises:
         Interrupted: a stop was asked for.
     """
-    streams = _Streams(base_of(pruned), base_of(dense), evidence)
+    reads_first = isinstance(pruned, BertpressForSequenceClassification)
+    streams = _Streams(base_of(pruned), base_of(dense), evidence, reads_first=reads_first)
     sizes = units_of(shape_of_model(pruned), "attention") | units_of(shape_of_model(pruned), "feed_forward")
     tuning, trusted = Tuning({}, {}), True
     for place, (block, _) in enumerate(streams.steps):
@@ -135,7 +137,10 @@ class _Streams:
         steps: (block, layer) in the order of the forward pass.
     """
 
-    def __init__(self, pruned: "BertpressModel", dense: "BertpressModel", evidence: Evidence) -> None:
+    def __init__(
+        self, pruned: "BertpressModel", dense: "BertpressModel", evidence: Evidence, *, reads_first: bool
+    ) -> None:
+        self._reads_first = reads_first
         self.pruned, self.dense, self._control = pruned, dense, evidence.control
         shape = shape_of_model(pruned)
         used = zip(shape.attention_blocks, shape.feed_forward_blocks, strict=True)
@@ -205,7 +210,7 @@ class _Streams:
     def _rows(self, step: int, number: int) -> Tensor:
         """(batch, length) word pieces that a use is compared at."""
         real = self._masks[number][0]
-        if step < len(self.steps) - 1:
+        if step < len(self.steps) - 1 or not self._reads_first:
             return real
         first = torch.zeros_like(real)
         first[:, 0] = True

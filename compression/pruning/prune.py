@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from compression.architecture.conversion import shape_of_model
-from compression.architecture.encoder.modeling_bertpress import BertpressForSequenceClassification
+from compression.architecture.encoder.modeling_bertpress import (
+    BertpressForQuestionAnswering,
+    BertpressForSequenceClassification,
+)
 from compression.architecture.labels import output_order
 from compression.control import Control
 from compression.data.corpus import Corpus
@@ -72,7 +75,8 @@ def apply(
     """Prune a model.
 
     Args:
-        model: encoder with or without a head; importance by gradients, recovery and gradual pruning need a classifier.
+        model: encoder with or without a head; importance by gradients, recovery and gradual pruning need one for the
+            task.
         tokenizer: its tokenizer.
         config: what is removed, and how it is chosen.
         data: the task, where `config.reads_data`.
@@ -92,7 +96,7 @@ def apply(
     """
     pruned_shape(config, shape_of_model(model))  # refuses what is impossible
     if config.needs_gradients or config.trains:
-        _check_classifier(model, config)
+        _check_head(model, config)
     pruning = _Pruning(
         model.to(torch.device(runtime.device)), tokenizer, config, data, corpus, seed, runtime, work, control, history
     )
@@ -101,11 +105,14 @@ def apply(
     return result
 
 
-def _check_classifier(model: "BertpressPreTrainedModel", config: PruneConfig) -> None:
-    if isinstance(model, BertpressForSequenceClassification):
+def _check_head(model: "BertpressPreTrainedModel", config: PruneConfig) -> None:
+    if isinstance(model, BertpressForSequenceClassification | BertpressForQuestionAnswering):
         return
     why = "training" if config.trains else f"importance {config.importance or 'fisher'}"
-    raise UserError(f"{why} needs a classifier, not a {type(model).__name__}: put a `finetune` stage before `prune`")
+    raise UserError(
+        f"{why} needs a model with a head for the task, not a {type(model).__name__}: "
+        "put a `finetune` stage before `prune`"
+    )
 
 
 @dataclass
@@ -214,8 +221,8 @@ class _Pruning:
         data = self._task()
         rows = data.train.iloc[evenly_spaced(len(data.train), sample)]
         encoded = encode_for(self.before, rows, self.tokenizer, data.config, self.control)
-        has_head = isinstance(self.before, BertpressForSequenceClassification)
-        order = output_order(self.before.config.id2label, data.labels) if has_head else ()
+        has_labels = isinstance(self.before, BertpressForSequenceClassification)
+        order = output_order(self.before.config.id2label, data.labels) if has_labels else None
         return Evidence(encoded, self.tokenizer.pad_token_id, order, self.control)
 
     def _texts(self) -> Iterator[str]:

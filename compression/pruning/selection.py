@@ -36,7 +36,7 @@ def importances(
     """Importance of each head or neuron, by the criterion of a configuration.
 
     Args:
-        model: the encoder; a classifier for gradient and fisher.
+        model: the encoder; with a head for the task where gradient and fisher need its loss.
         config: whose importance, and which.
         evidence: rows for gradient and fisher.
         seed: seed of random.

@@ -32,7 +32,7 @@ def within_budget(
     """Prune a model to a share of the cost of all heads and neurons.
 
     Args:
-        model: classifier; left as it is.
+        model: model with a head for the task; left as it is.
         config: cost, and which of the three steps are taken.
         evidence: rows that gradients and outputs are computed on.
         whole: shape whose heads and neurons are the whole cost.

@@ -202,3 +202,26 @@ def test_layers_of_an_encoder_without_head_and_pooler():
 
     bare = BertpressModel(config_of(PLAIN, vocab_size=len(WORDS)), add_pooling_layer=False)
     assert without_layers(bare, [0, 2]).pooler is None
+
+
+def test_span_models_have_importance_of_their_own_loss():
+    """Mean cross-entropy of first and last word piece, padding excluded; a loop over single examples again."""
+    from compression.architecture.conversion import config_of
+    from compression.architecture.encoder.modeling_bertpress import BertpressForQuestionAnswering
+
+    torch.manual_seed(0)
+    model = BertpressForQuestionAnswering(config_of(PLAIN)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    encoded = rows(12)
+    spans = np.stack([np.ones(12, np.int64), encoded.lengths - 2], axis=1)
+    told = replace(evidence(), encoded=replace(encoded, labels=spans), order=None)
+    found = gate_gradients(model, told, ("attention",))["attention.1"]
+    for example in range(12):
+        gate = torch.ones(1, 4, requires_grad=True)
+        with gated(model, {"attention.1": gate}):
+            logits = model(torch.from_numpy(encoded.input_ids[example].astype(np.int64))[None]).logits[0]
+        losses = [-torch.log_softmax(logits[:, end], 0)[spans[example, end]] for end in (0, 1)]
+        (gradient,) = torch.autograd.grad(sum(losses) / 2, gate)
+        np.testing.assert_allclose(found[example], gradient[0].numpy(), atol=2e-5)

@@ -250,9 +250,9 @@ def test_what_the_model_does_not_have_is_refused_beforehand(tmp_path, config, me
 
 def test_importance_needs_a_classifier(tmp_path):
     bare = classifier().encoder
-    with pytest.raises(UserError, match="importance gradient needs a classifier, not a BertpressModel"):
+    with pytest.raises(UserError, match="importance gradient needs a model with a head for the task, not a Bert"):
         apply(tmp_path, {"heads": {"sparsity": 0.5}}, bare)
-    with pytest.raises(UserError, match="training needs a classifier"):
+    with pytest.raises(UserError, match="training needs a model with a head"):
         apply(tmp_path, {"weights": {"training": {}}}, bare)
     assert (
         apply(tmp_path / "b", {"layers": {"count": 1, "strategy": "contribution"}}, bare).model.config.num_hidden_layers

@@ -19,7 +19,7 @@ from compression.training.precision import torch_threads
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
+_MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "*.onnx")
 _INPUT_SEED = 0
 
 
@@ -32,7 +32,7 @@ def bytes_on_disk(folder: Path) -> int:
         folder: model folder.
 
     Returns:
-        Bytes of `config.json` and the safetensors files.
+        Bytes of `config.json` and the safetensors files, or the graph of another runtime.
     """
     return sum(path.stat().st_size for pattern in _MODEL_FILES for path in folder.glob(pattern))
 

@@ -17,8 +17,7 @@ from compression.evaluation.config import EvaluateConfig
 from compression.evaluation.efficiency import bytes_on_disk, environment, latency, latency_inputs
 from compression.evaluation.metrics import Array, compute
 from compression.evaluation.span_evaluation import AnsweredQuestions, answer_questions
-from compression.quantization.checkpoint import is_quantized, load_quantized
-from compression.quantization.int8_arithmetic import kernel_name
+from compression.quantization.checkpoint import is_quantized, load_quantized, multiplier
 from compression.runtime import Runtime
 from compression.training.precision import torch_threads
 from compression.training.predict import encode_for, longest_input, predict
@@ -39,8 +38,8 @@ class Evaluation:
         predictions: a row an example, with the columns split, id, gold (gold_0 ... of several labels, 0 or 1), and
             logit_0 ... in the order of the task's labels. Of spans see `span_evaluation.AnsweredQuestions.predictions`.
         efficiency: `parameters` (count), `bytes` (of the model's files) and `latency_ms` (see `efficiency.latency`).
-        environment: the machine (see `efficiency.environment`), and `kernel`, what multiplied a quantized model's
-            integers.
+        environment: the machine (see `efficiency.environment`), and `kernel`, what multiplied in a quantized
+            model.
         no_answer_threshold: odds above which a question is given no answer, chosen on the selection split; None for
             tasks in which every question has one.
     """
@@ -53,17 +52,18 @@ class Evaluation:
     no_answer_threshold: float | None = None
 
 
-def load_any(folder: Path) -> "PreTrainedModel":
+def load_any(folder: Path) -> Any:
     """Load a model with its head for a task, quantized or not.
 
     Args:
         folder: model folder.
 
     Returns:
-        The model in evaluation mode.
+        The model in evaluation mode; of another backend what calls it and is called like a model.
 
     Raises:
         CheckpointError: the folder is missing, damaged or foreign.
+        UserError: packages of the folder's backend are missing.
     """
     return load_quantized(folder) if is_quantized(folder) else load_task_model(folder)
 
@@ -106,7 +106,9 @@ def apply(
         for split, (scores, _) in splits.items()
         for name, value in scores.items()
     }
-    machine = environment(runtime.device) | {"kernel": kernel_name(runtime.device) if is_quantized(folder) else None}
+    machine = environment(runtime.device) | {
+        "kernel": multiplier(model, runtime.device) if is_quantized(folder) else None
+    }
     timing = latency(
         model,
         latency_inputs(tokenizer, config.latency_length),

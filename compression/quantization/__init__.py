@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from compression.quantization.onnxruntime_backend import OnnxClassifier
 
-def load_quantized(folder: Path) -> "PreTrainedModel":
+
+def load_quantized(folder: Path) -> "PreTrainedModel | OnnxClassifier":
     """Load a quantized model folder; see `compression.quantization.checkpoint.load_quantized`.
 
     Args:

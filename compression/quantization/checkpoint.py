@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
+from torch import nn
 
 from compression.architecture.checkpoint import check_weights, quiet_transformers, task_auto_class
 from compression.errors import CheckpointError
 from compression.quantization.format import CODED_LAYERS, METHOD, METHODS
+from compression.quantization.int8_arithmetic import kernel_name
+from compression.quantization.int8_modules import Int8Linear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from compression.quantization.onnxruntime_backend import OnnxClassifier
 
 # What safetensors calls the number formats that layers hold.
 _STORED = {
@@ -43,19 +48,23 @@ def is_quantized(folder: Path) -> bool:
     return isinstance(declared, dict) and "quantization_config" in declared
 
 
-def load_quantized(folder: Path) -> "PreTrainedModel":
+def load_quantized(folder: Path) -> "PreTrainedModel | OnnxClassifier":
     """Load a model that a `quantize` stage saved; its outputs are bit for bit those it had when it was saved.
 
     Args:
         folder: model folder.
 
     Returns:
-        The model in evaluation mode.
+        The model in evaluation mode; of another backend what calls it and is called like a model.
 
     Raises:
         CheckpointError: the folder is missing, damaged, not quantized, or quantized by something else.
+        UserError: packages of the backend are missing.
     """
     declared = _checked_declaration(folder)
+    quantization = declared["quantization_config"]
+    if (backend := quantization.get("backend", "torch")) != "torch":
+        return _of_backend(folder, backend, quantization)
     check_weights(folder)
     try:
         with quiet_transformers():
@@ -71,6 +80,33 @@ def load_quantized(folder: Path) -> "PreTrainedModel":
         raise CheckpointError(f"{folder} cannot be loaded as a quantized model: {error}") from error
     _check_loaded(folder, model, report)
     return model.eval()
+
+
+def multiplier(model: nn.Module, device: str) -> str:
+    """What multiplies in a quantized model, for the record of a measurement.
+
+    Args:
+        model: model of `load_quantized`.
+        device: torch device type.
+
+    Returns:
+        The backend and its version; the integer kernel (see `kernel_name`); or torch and its arithmetic.
+    """
+    kernel = getattr(model, "kernel", None)
+    if kernel is not None:
+        return str(kernel)
+    if any(isinstance(module, Int8Linear) for module in model.modules()):
+        return kernel_name(device)
+    dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return {torch.bfloat16: "torch-bf16", torch.float16: "torch-fp16"}.get(dtype, "torch-fp32")
+
+
+def _of_backend(folder: Path, backend: str, quantization: dict[str, Any]) -> "OnnxClassifier":
+    from compression.quantization.onnxruntime_backend import BACKEND, load_onnxruntime
+
+    if backend != BACKEND:
+        raise CheckpointError(f"{folder} is for the backend {backend!r}; allowed: torch, {BACKEND}")
+    return load_onnxruntime(folder, quantization)
 
 
 def _checked_declaration(folder: Path) -> dict[str, Any]:

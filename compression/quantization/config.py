@@ -18,13 +18,13 @@ class CalibrationConfig(Config):
     """How the ranges of activations are found, on rows of the task's training split.
 
     Example:
-        >>> CalibrationConfig(observer="mse").rows
+        >>> CalibrationConfig(observer="min-max").rows
         256
     """
 
     observer: Observer = Field(
-        "percentile",
-        description="Range of a layer's inputs: all of it (min-max), all but the tails (percentile), or what costs least (entropy: KL divergence, mse: mean squared error)",
+        "mse",
+        description="Range of a layer's inputs: what costs least (mse: mean squared error, entropy: KL divergence), all of it (min-max), or all but the tails (percentile), which may cut off the few large features that encoders rely on",
     )
     percentile: float = Field(
         99.99, gt=50, le=100, description="Inputs, in per cent, that neither end of the range cuts off"
@@ -65,6 +65,9 @@ class QuantizeConfig(Config):
         "int8-dynamic",
         description="int8-dynamic: int8 products, activations coded as they come; int8-static: by ranges fixed beforehand; int8-qat: the same, trained with the rounding; int8-weight, int4-weight: weights alone, a scale a group; fp8-e4m3, fp8-e5m2: weights stored as 8-bit floats; bf16, fp16: everything cast",
     )
+    backend: Literal["torch", "onnxruntime"] = Field(
+        "torch", description="What runs the model: torch, or ONNX Runtime for int8-dynamic, int8-static and int8-qat"
+    )
     embeddings: bool = Field(
         True, description="Store the embedding tables in the smaller format too: they are most of a small model"
     )
@@ -100,6 +103,8 @@ class QuantizeConfig(Config):
     def _fits_the_scheme(self) -> Self:
         if self.fake_activations and not self.scheme.startswith("fp8"):
             raise ValueError("fake_activations is for fp8-e4m3 and fp8-e5m2 alone")
+        if self.backend != "torch" and (self.mixed or self.scheme not in ("int8-dynamic", "int8-static", "int8-qat")):
+            raise ValueError(f"backend {self.backend} runs int8-dynamic, int8-static and int8-qat, without `mixed`")
         if self.scheme in ("bf16", "fp16") and (self.exclude or not self.embeddings):
             raise ValueError(f"{self.scheme} casts the whole model: it takes neither `exclude` nor `embeddings: false`")
         if self.mixed is not None and self.scheme in ("int8-qat", "bf16", "fp16"):

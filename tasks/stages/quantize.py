@@ -39,6 +39,8 @@ class Quantize(Stage):
                 f"task {task.name}: `mixed` and `qat.soft_weight` compare outputs of classification and regression, "
                 f"not of {problem}: leave them out"
             )
+        if config.backend != "torch" and problem == "span":
+            raise UserError(f"task {task.name}: backend {config.backend} gives no spans; use torch")
         return config
 
     def is_random(self, config: QuantizeConfig) -> bool:
@@ -52,15 +54,23 @@ class Quantize(Stage):
             load_task_model,
             load_tokenizer,
             save_checkpoint,
+            save_tokenizer,
         )
         from compression.evaluation.efficiency import bytes_on_disk
-        from compression.quantization import quantize
+        from compression.quantization import onnxruntime_backend, quantize
 
+        elsewhere = request.config.backend == onnxruntime_backend.BACKEND
+        if elsewhere:
+            onnxruntime_backend.check_installed()
         source = request.inputs["model"]
         tokenizer = load_tokenizer(source)
         given = _surroundings(request, tokenizer) if self.reads(request.config) else None
         made = quantize.apply(load_task_model(source), request.config, given)
-        save_checkpoint(made.model, tokenizer, request.output)
+        if elsewhere:
+            onnxruntime_backend.save_for_onnxruntime(made.model, request.output)
+            save_tokenizer(tokenizer, request.output)
+        else:
+            save_checkpoint(made.model, tokenizer, request.output)
         summary: dict[str, Any] = {
             "parameters": count_parameters(made.model),
             "bytes": bytes_on_disk(request.output),

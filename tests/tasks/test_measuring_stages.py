@@ -140,7 +140,9 @@ def test_outputs_that_cannot_be_compared_are_refused_before_a_run():
     Quantize().for_task(QuantizeConfig(scheme="int8-static"), spans)
 
 
-@pytest.mark.parametrize("options", [{"scheme": "int8-static"}, {"scheme": "int8-qat", "qat": {"epochs": 1}}])
+@pytest.mark.parametrize(
+    "options", [{"scheme": "int8-static", "backend": "onnxruntime"}, {"scheme": "int8-qat", "qat": {"epochs": 1}}]
+)
 def test_schemes_that_look_at_data_leave_the_same_folder_every_time(classifier, tmp_path, options):
     given = {"task": task(tmp_path), "roots": (tmp_path,)}
     config = QuantizeConfig(**options)
@@ -152,4 +154,7 @@ def test_schemes_that_look_at_data_leave_the_same_folder_every_time(classifier, 
     assert json.loads(json.dumps(summary)) == summary
     assert ("training" in summary) == ((one / "history.jsonl").exists()) == (options["scheme"] == "int8-qat")
     measured = EvaluateConfig(latency_length=8, latency_warmup=1, latency_repeats=5)
-    assert run(Evaluate(), measured, one, tmp_path, "measured", **given)[0]["environment"]["kernel"]
+    found = run(Evaluate(), measured, one, tmp_path, "measured", **given)[0]
+    assert found["environment"]["kernel"].startswith("onnxruntime") == ("backend" in options)
+    assert found["efficiency"]["parameters"] == summary["parameters"]
+    assert found["efficiency"]["bytes"] == summary["bytes"]

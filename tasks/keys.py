@@ -99,3 +99,22 @@ def library_version(name: str) -> str:
         1
     """
     return ".".join(importlib.metadata.version(name).split("+")[0].split(".")[:2])
+
+
+def optional_version(name: str) -> str:
+    """As `library_version`, of a library that an extra brings.
+
+    Args:
+        name: distribution name.
+
+    Returns:
+        `MAJOR.MINOR`, or `absent`.
+
+    Example:
+        >>> optional_version("no-such-library")
+        'absent'
+    """
+    try:
+        return library_version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"

